@@ -1,0 +1,52 @@
+"""Every name that crosses the API server, once.
+
+Users, policies, charts and dashboards know the product by these words; a name that is
+spelled a second time elsewhere in Python is a defect.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+GROUP: Final = "sovereign-gpu.io"
+VERSION: Final = "v1alpha1"
+
+# --- pods -------------------------------------------------------------------------------
+GATE: Final = "sovereign-gpu.io/quota"
+"""Scheduling gate: present means queued, absent means counted."""
+
+POD_METADATA_PREFIX: Final = "sovereign-gpu.io/"
+REQUESTED_BY: Final = "sovereign-gpu.io/requested-by"
+"""Annotation stamped at creation: the user who asked for the GPUs."""
+POOL_LABEL: Final = "sovereign-gpu.io/pool"
+DECISION: Final = "sovereign-gpu.io/decision"
+RELEASED_BY: Final = "sovereign-gpu.io/released-by"
+POD_CONDITION: Final = "sovereign-gpu.io/QuotaReserved"
+"""Condition on waiting pods; its reason is one of the closed enum of reasons."""
+
+# --- namespaces -------------------------------------------------------------------------
+TENANT_LABEL: Final = "sovereign-gpu.io/tenant"
+RESIDENCY: Final = "sovereign-gpu.io/residency"
+"""Annotation: comma-separated names of the policies that are enforced (Deny)."""
+REGIONS: Final = "sovereign-gpu.io/regions"
+"""Annotation: comma-separated regions all enforced policies allow; `*` when none is enforced."""
+WARN_RESIDENCY: Final = "sovereign-gpu.io/warn-residency"
+WARN_REGIONS: Final = "sovereign-gpu.io/warn-regions"
+NAMESPACE_METADATA: Final = (TENANT_LABEL, RESIDENCY, REGIONS, WARN_RESIDENCY, WARN_REGIONS)
+
+# --- nodes ------------------------------------------------------------------------------
+NODE_POOL_LABEL: Final = "sovereign-gpu.node-restriction.kubernetes.io/pool"
+NODE_RESIDENCY_PREFIX: Final = "residency.sovereign-gpu.node-restriction.kubernetes.io/"
+NODE_ALLOWED: Final = "allowed"
+REGION_LABEL: Final = "topology.kubernetes.io/region"
+ZONE_LABEL: Final = "topology.kubernetes.io/zone"
+PRODUCT_LABEL: Final = "nvidia.com/gpu.product"
+GPU_RESOURCE: Final = "nvidia.com/gpu"
+GPU_TAINT: Final = "nvidia.com/gpu"
+"""Taint key of GPU nodes (effect NoSchedule); governed GPU pods are given the toleration."""
+
+# --- rights, asked by the admission policies through the authorizer (verb `update`) -------
+RIGHT_RELEASE: Final = ("gpupools", "release")
+RIGHT_ENROL: Final = ("gpupools", "enrol")
+RIGHT_BIND: Final = ("gpupools", "bind")
+RIGHT_ASSIGN: Final = ("tenantquotas", "assign")
