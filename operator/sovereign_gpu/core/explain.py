@@ -1,0 +1,114 @@
+"""The sentences behind the reasons: each names what is asked, what there is, and where."""
+
+from __future__ import annotations
+
+from sovereign_gpu.core.model import Pool, Reason, Resources, Tenant, Wait
+
+_GIB = 1 << 30
+
+
+def starting() -> Wait:
+    """The operator has not seen the whole cluster yet."""
+    return Wait(Reason.STARTING, "the operator is reading the state of the cluster")
+
+
+def held(gates: tuple[str, ...]) -> Wait:
+    """Another scheduling gate must go first."""
+    return Wait(Reason.HELD, f"waits for the scheduling gates of others: {', '.join(gates)}")
+
+
+def refused(message: str) -> Wait:
+    """The API server did not accept the release."""
+    return Wait(Reason.HELD, f"the API server refused the release: {message}")
+
+
+def cannot_bind(pods: int, pool: str) -> Wait:
+    """Released, and kube-scheduler finds no node."""
+    return Wait(
+        Reason.CANNOT_BIND,
+        f"{pods} released pods in pool {pool} are not bound yet; they stay charged. "
+        "See their PodScheduled condition for kube-scheduler's reason",
+    )
+
+
+def tenant_missing(tenant: str, namespace: str) -> Wait:
+    """The namespace's tenant is gone, or no longer names the namespace."""
+    return Wait(
+        Reason.TENANT_QUOTA_MISSING,
+        f"no TenantQuota {tenant} names namespace {namespace}; create it or add the namespace to "
+        "spec.namespaces",
+    )
+
+
+def policy_missing(policies: tuple[str, ...]) -> Wait:
+    """A policy the tenant names does not exist, so nothing is eligible."""
+    return Wait(
+        Reason.POLICY_MISSING, f"DataResidencyPolicy {', '.join(policies)} does not exist"
+    )
+
+
+def no_pool_named(tenant: Tenant) -> Wait:
+    """The tenant may use no pool at all."""
+    return Wait(Reason.NO_ELIGIBLE_POOL, f"TenantQuota {tenant.name} names no pool in spec.pools")
+
+
+def pool_absent(pool: str, clash: str | None) -> Wait:
+    """The pool does not exist, or contradicts another."""
+    return Wait(Reason.NO_ELIGIBLE_POOL, clash or f"GpuPool {pool} does not exist")
+
+
+def not_allowed(tenant: Tenant, pool: Pool) -> Wait:
+    """The pool lies outside the tenant's jurisdictions."""
+    return Wait(
+        Reason.NO_ELIGIBLE_POOL,
+        f"GpuPool {pool.name} lies in {pool.country}, which the residency policies of tenant "
+        f"{tenant.name} ({', '.join(tenant.policies)}) do not allow",
+    )
+
+
+def never_fits(pool: str, demand: Resources, guaranteed: int, largest_node: int) -> Wait:
+    """Waiting cannot help."""
+    limit = (
+        f"the tenant's guarantee in pool {pool} is {guaranteed}"
+        if demand.gpus > guaranteed
+        else f"the largest node of pool {pool} has {largest_node}"
+    )
+    return Wait(Reason.NEVER_FITS, f"asks for {demand.gpus} GPUs; {limit}")
+
+
+def quota_exhausted(
+    tenant: str, pool: str, demand: Resources, counted: int, guaranteed: int
+) -> Wait:
+    """The tenant's own pods use the guarantee."""
+    return Wait(
+        Reason.QUOTA_EXHAUSTED,
+        f"asks for {demand.gpus} GPUs; tenant {tenant} uses {counted} of {guaranteed} guaranteed "
+        f"in pool {pool}",
+    )
+
+
+def pool_full(pool: str, demand: Resources, free: int) -> Wait:
+    """The guarantee is there, the devices are not: nodes lost, or more promised than exists."""
+    return Wait(
+        Reason.POOL_FULL,
+        f"asks for {demand.gpus} GPUs; pool {pool} has {free} free on usable nodes",
+    )
+
+
+def fragmented(pool: str, demand: Resources, free: int, largest: int) -> Wait:
+    """Enough GPUs, on too many nodes."""
+    return Wait(
+        Reason.FRAGMENTED,
+        f"asks for {demand.gpus} GPUs on one node; pool {pool} has {free} free, at most {largest} "
+        "on one node",
+    )
+
+
+def node_constraints(pool: str, demand: Resources, free: int) -> Wait:
+    """GPUs are free on nodes that this pod may not use, or that lack CPU or memory."""
+    return Wait(
+        Reason.NODE_CONSTRAINTS,
+        f"asks for {demand.gpus} GPUs, {demand.cpu / 1000:g} CPUs and "
+        f"{demand.memory / _GIB:.1f} GiB on one node; pool {pool} has {free} GPUs free, none on a "
+        "node that has all three and that the pod's selectors, affinity and tolerations admit",
+    )

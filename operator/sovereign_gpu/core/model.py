@@ -1,0 +1,205 @@
+"""The words the engine thinks in.
+
+Frozen, slotted records made at the rim (`cluster.decode`, `handlers`) and read everywhere.
+GPUs are whole devices, CPU is in thousandths of a core, memory in bytes; all are integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Reason(StrEnum):
+    """Why a pod waits; the same word in status, metrics and messages."""
+
+    STARTING = "Starting"
+    HELD = "Held"
+    TENANT_QUOTA_MISSING = "TenantQuotaMissing"
+    POLICY_MISSING = "PolicyMissing"
+    NO_ELIGIBLE_POOL = "NoEligiblePool"
+    NEVER_FITS = "NeverFits"
+    QUOTA_EXHAUSTED = "QuotaExhausted"
+    POOL_FULL = "PoolFull"
+    FRAGMENTED = "Fragmented"
+    NODE_CONSTRAINTS = "NodeConstraints"
+    CANNOT_BIND = "CannotBind"
+
+
+class Resources(NamedTuple):
+    """What kube-scheduler fits on a node: GPUs (devices), CPU (millicores), memory (bytes)."""
+
+    gpus: int = 0
+    cpu: int = 0
+    memory: int = 0
+
+
+class Requirement(NamedTuple):
+    """One label requirement; operators as in Kubernetes: In, NotIn, Exists, DoesNotExist, Gt, Lt."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+class NodeTerm(NamedTuple):
+    """One nodeSelectorTerm: every requirement must hold; terms of a pod are alternatives."""
+
+    labels: tuple[Requirement, ...] = ()
+    fields: tuple[Requirement, ...] = ()
+
+
+class Toleration(NamedTuple):
+    """A pod's toleration; an empty key with Exists tolerates everything."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+
+class Taint(NamedTuple):
+    """A node's taint."""
+
+    key: str
+    value: str
+    effect: str
+
+
+class Constraints(NamedTuple):
+    """Everything of a pod that chooses nodes; equal constraints share one feasibility set."""
+
+    selector: tuple[tuple[str, str], ...] = ()
+    terms: tuple[NodeTerm, ...] | None = None
+    tolerations: tuple[Toleration, ...] = ()
+
+
+class AffinityShape(NamedTuple):
+    """What the pod's affinity already holds, so that a JSON patch can narrow it in place.
+
+    `required` has one entry per nodeSelectorTerm: whether that term already has matchFields.
+    """
+
+    affinity: bool = False
+    node_affinity: bool = False
+    preferred: bool = False
+    required: tuple[bool, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One pod that is not finished, as the API server last told us."""
+
+    uid: str
+    namespace: str
+    name: str
+    created: float
+    """Creation, seconds since the epoch."""
+    demand: Resources
+    constraints: Constraints
+    priority: int = 0
+    gates: tuple[str, ...] = ()
+    node: str = ""
+    deleting: bool = False
+    pool: str = ""
+    """Value of our pool label: where the pod was released to."""
+    released_by: str = ""
+    planned_node: str = ""
+    """Node the release counted on, from the decision annotation."""
+    controlled: bool = False
+    """An owner would replace this pod if it were deleted."""
+    follows_others: bool = False
+    """Volumes, pod (anti)affinity, spread or host ports: kube-scheduler must choose the node."""
+    affinity: AffinityShape = AffinityShape()
+    message: str = ""
+    """Message of the PodScheduled condition while gated (what we last told the user)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node."""
+
+    name: str
+    labels: dict[str, str]
+    taints: tuple[Taint, ...]
+    capacity: Resources
+    allocatable: Resources
+    ready: bool
+    unschedulable: bool
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every device the node has can be allocated."""
+        return self.allocatable.gpus >= self.capacity.gpus
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """The part of a namespace that is ours."""
+
+    name: str
+    tenant: str = ""
+    residency: str | None = None
+    regions: str | None = None
+    warn_residency: str | None = None
+    warn_regions: str | None = None
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Desired state of a GpuPool."""
+
+    name: str
+    country: str
+    region: str
+    generation: int = 0
+    labelled: bool = True
+    """Enrolment: a node joins by the protected pool label; otherwise by the selector alone."""
+    selector: tuple[Requirement, ...] = ()
+    incumbent: bool = False
+    """The stored status says Ready: it stays in force when a later pool contradicts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Desired state of a TenantQuota."""
+
+    name: str
+    namespaces: tuple[str, ...]
+    policies: tuple[str, ...]
+    guaranteed: tuple[tuple[str, int], ...]
+    """(pool, GPUs) in the order of preference."""
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Desired state of a DataResidencyPolicy, its country sets resolved."""
+
+    name: str
+    countries: frozenset[str]
+    enforced: bool = True
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A decision: remove the gate of this pod, charge its tenant in this pool."""
+
+    pod: Pod
+    tenant: str
+    pool: str
+    node: str
+    """Where the engine counts on it to run."""
+    pinned: bool
+    """Required (True) or only preferred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Why pods of one shape wait, with the numbers behind the word."""
+
+    reason: Reason
+    message: str

@@ -1,0 +1,244 @@
+"""What the engine knows of the cluster, and how each change of it moves charges and queues.
+
+Level-triggered: every method takes the newest state of one object and makes the books agree with
+it, whatever was known before; told twice, nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sovereign_gpu.core import explain, residency
+from sovereign_gpu.core.ledger import FOREIGN, Charge, Ledger
+from sovereign_gpu.core.model import Namespace, Node, Pod, Policy, Pool, Tenant, Wait
+from sovereign_gpu.core.placement import FeasibleNodes, Floor, seat
+from sovereign_gpu.core.queue import Queue
+from sovereign_gpu.names import GATE
+
+
+@dataclass(slots=True)
+class State:
+    """The books. Read freely; written only through the methods."""
+
+    pods: dict[str, Pod] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    namespaces: dict[str, Namespace] = field(default_factory=dict)
+    pools: dict[str, Pool] = field(default_factory=dict)
+    tenants: dict[str, Tenant] = field(default_factory=dict)
+    policies: dict[str, Policy] = field(default_factory=dict)
+    clashes: dict[str, str] = field(default_factory=dict)
+    """Pools out of force, with the sentence that says why."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    queues: dict[str, Queue] = field(default_factory=dict)
+    stopped: dict[str, Wait] = field(default_factory=dict)
+    """Gated pods that stand in no tenant's queue, with the reason."""
+    assumed: dict[str, str] = field(default_factory=dict)
+    """Decided releases that the store does not show yet: uid -> pool."""
+
+    pool_of_node: dict[str, str] = field(default_factory=dict)
+    floors: dict[str, Floor] = field(default_factory=dict)
+    largest_node: dict[str, int] = field(default_factory=dict)
+    feasible: FeasibleNodes = field(init=False)
+    due: set[str] = field(default_factory=set)
+    """Tenants for whom something changed that might let a pod start."""
+    capacity_blocked: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Per pool, tenants that had quota left when the nodes said no."""
+    _queue_of: dict[str, str] = field(default_factory=dict)
+    _pods_in: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    def __post_init__(self) -> None:
+        self.feasible = FeasibleNodes(self.nodes)
+
+    # --- pods ---------------------------------------------------------------------------
+    def put_pod(self, pod: Pod) -> None:
+        """Take in the newest state of an unfinished pod."""
+        self.pods[pod.uid] = pod
+        self._pods_in[pod.namespace].add(pod.uid)
+        self.place(pod)
+
+    def remove_pod(self, uid: str) -> None:
+        """Forget a pod that is finished or gone; what it held is free."""
+        pod = self.pods.pop(uid, None)
+        if pod is not None:
+            self._pods_in[pod.namespace].discard(uid)
+            if not self._pods_in[pod.namespace]:
+                del self._pods_in[pod.namespace]
+        self.assumed.pop(uid, None)
+        self.dequeue(uid)
+        self.charge(uid, None)
+
+    def place(self, pod: Pod) -> None:
+        """Make queue and charge of one pod agree with its newest state."""
+        if GATE not in pod.gates:
+            self.assumed.pop(pod.uid, None)
+            self.dequeue(pod.uid)
+            self.charge(pod.uid, self._charge_of(pod))
+        elif pod.uid not in self.assumed:  # decided: charged until the answer is known
+            self._enqueue(pod)
+
+    def _enqueue(self, pod: Pod) -> None:
+        wait = self._stop(pod)
+        if wait is not None or pod.deleting:
+            self.dequeue(pod.uid)
+            if wait is not None and not pod.deleting:
+                self.stopped[pod.uid] = wait
+            return
+        tenant = self.tenant_of(pod.namespace)
+        if self._queue_of.get(pod.uid, tenant) != tenant or pod.uid in self.stopped:
+            self.dequeue(pod.uid)
+        self.queues.setdefault(tenant, Queue()).add(pod)
+        self._queue_of[pod.uid] = tenant
+        self.due.add(tenant)
+
+    def _stop(self, pod: Pod) -> Wait | None:
+        others = tuple(gate for gate in pod.gates if gate != GATE)
+        if others:
+            return explain.held(others)
+        name = self.tenant_of(pod.namespace)
+        tenant = self.tenants.get(name)
+        if tenant is None or pod.namespace not in tenant.namespaces:
+            return explain.tenant_missing(name or "of any name", pod.namespace)
+        return None
+
+    def dequeue(self, uid: str) -> None:
+        """Take a pod out of every line."""
+        self.stopped.pop(uid, None)
+        tenant = self._queue_of.pop(uid, None)
+        if tenant is not None:
+            self.queues[tenant].remove(uid)
+            if not self.queues[tenant]:
+                del self.queues[tenant]
+
+    def _charge_of(self, pod: Pod) -> Charge | None:
+        if not pod.node and not pod.demand.gpus:
+            return None  # not placed yet and nothing we ration
+        tenant = self.tenant_of(pod.namespace)
+        if pod.node:
+            pool = self.pool_of_node.get(pod.node) or pod.pool
+            return Charge(tenant, pool, pod.node, pod.demand, bound=True)
+        planned = pod.planned_node if pod.planned_node in self.nodes else ""
+        return Charge(tenant, pod.pool or self._first_pool(tenant), planned, pod.demand, bound=False)
+
+    def _first_pool(self, tenant: str) -> str:
+        # A pod without gate that we never released (older than the installation) may bind
+        # anywhere its tenant may be; charging the preferred pool errs on the side of caution.
+        known = self.tenants.get(tenant)
+        return known.guaranteed[0][0] if known and known.guaranteed else ""
+
+    def charge(self, uid: str, charge: Charge | None) -> None:
+        """Book a charge and pass on what it changes: node, pool, tenants that wait."""
+        before = self.ledger.charges.get(uid)
+        if before == charge:
+            return
+        self.ledger.put(uid, charge)
+        for node in {c.node for c in (before, charge) if c is not None and c.node}:
+            self._reseat(node)
+        if before is not None:
+            self._freed(before)
+
+    def _freed(self, charge: Charge) -> None:
+        if charge.tenant != FOREIGN and charge.tenant in self.queues:
+            self.due.add(charge.tenant)
+        pool = self.pool_of_node.get(charge.node, charge.pool)
+        self.due |= self.capacity_blocked.pop(pool, set())
+
+    # --- nodes --------------------------------------------------------------------------
+    def put_node(self, node: Node) -> None:
+        """Take in the newest state of a node."""
+        if self.nodes.get(node.name) == node:
+            return
+        before = self.nodes.get(node.name)
+        self.nodes[node.name] = node
+        self.feasible.refresh(node.name, node)
+        resized = before is None or before.capacity.gpus != node.capacity.gpus
+        self._assign(node.name, resized=resized)
+        if before is None:  # a planned node that comes back carries its reservations again
+            self._recharge(self.ledger.by_node.get("", ()))
+
+    def remove_node(self, name: str) -> None:
+        """Forget a node that is gone; what ran there stays charged until its pods are gone."""
+        if self.nodes.pop(name, None) is None:
+            return
+        self.feasible.refresh(name, None)
+        self._assign(name)
+
+    def _assign(self, name: str, *, resized: bool = True) -> None:
+        node = self.nodes.get(name)
+        before = self.pool_of_node.get(name, "")
+        after = residency.pool_of(node, self.pools, before) if node else ""
+        if after:
+            self.pool_of_node[name] = after
+        else:
+            self.pool_of_node.pop(name, None)
+        if before != after and before in self.floors:
+            self.floors[before].put(name, None)
+        if before != after or node is None:
+            self._recharge(self.ledger.by_node.get(name, ()))
+        self._reseat(name)
+        for pool in {before, after} - {""}:
+            if resized or before != after:
+                self._resize(pool)
+            self.due |= self.capacity_blocked.pop(pool, set())
+
+    def _reseat(self, name: str) -> None:
+        pool = self.pool_of_node.get(name)
+        floor = self.floors.get(pool) if pool else None
+        if floor is not None and pool is not None:
+            node = self.nodes[name]
+            usable = self.usable(node, self.pools[pool])
+            floor.put(name, seat(node, self.ledger.loads.get(name)) if usable else None)
+
+    def usable(self, node: Node, pool: Pool) -> bool:
+        """Whether new GPU pods may be put on the node at all."""
+        return (
+            node.ready
+            and not node.unschedulable
+            and pool.name not in self.clashes
+            and residency.stands_where_pool_says(node, pool)
+        )
+
+    def _resize(self, pool: str) -> None:
+        members = (n for n, owner in self.pool_of_node.items() if owner == pool)
+        self.largest_node[pool] = max((self.nodes[n].capacity.gpus for n in members), default=0)
+
+    # --- namespaces and configuration -----------------------------------------------------
+    def tenant_of(self, namespace: str) -> str:
+        """Return the tenant recorded on the namespace, or FOREIGN."""
+        known = self.namespaces.get(namespace)
+        return known.tenant if known else FOREIGN
+
+    def put_namespace(self, namespace: Namespace) -> None:
+        """Take in the newest state of a namespace."""
+        before = self.tenant_of(namespace.name)
+        self.namespaces[namespace.name] = namespace
+        if before != namespace.tenant:
+            self._recharge(self._pods_in.get(namespace.name, ()))
+
+    def remove_namespace(self, name: str) -> None:
+        """Forget a namespace that is gone."""
+        if self.namespaces.pop(name, None) is not None:
+            self._recharge(self._pods_in.get(name, ()))
+
+    def configure(
+        self, pools: Iterable[Pool], tenants: Iterable[Tenant], policies: Iterable[Policy]
+    ) -> None:
+        """Take in all custom resources; few objects, so everything is judged again."""
+        self.pools = {pool.name: pool for pool in pools}
+        self.tenants = {tenant.name: tenant for tenant in tenants}
+        self.policies = {policy.name: policy for policy in policies}
+        self.clashes = residency.clashes(self.pools.values())
+        self.floors = {name: Floor() for name in self.pools}
+        self.largest_node.clear()
+        for name in self.nodes:
+            self._assign(name)
+        self._recharge(self.pods)
+        self.due = set(self.queues)
+
+    def _recharge(self, uids: Iterable[str]) -> None:
+        for uid in tuple(uids):
+            pod = self.pods.get(uid)
+            if pod is not None:
+                self.place(pod)
