@@ -7,6 +7,7 @@ models and metadata ignore them, since nothing is decided by them.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -22,7 +23,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from sovereign_gpu.api.rules import RULES_KEY, Extra, Rule
+from sovereign_gpu.api.rules import RULES_KEY, Extra, Rule, Unique
 from sovereign_gpu.core.countries import HINTS, ISO_COUNTRIES
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 DNS_LABEL = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 LABEL_VALUE = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+MAX_LABEL = 63
 MAX_GPUS = 1_000_000
 """No fleet is larger; a slip of the finger is."""
 
@@ -82,7 +84,7 @@ class ObjectMeta(Model):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: Annotated[str, Field(max_length=63, pattern=DNS_LABEL)]
+    name: str
     uid: str = ""
     generation: int = 0
     resource_version: str = ""
@@ -110,7 +112,7 @@ def _in_cel(codes: frozenset[str]) -> str:
 
 Country = Annotated[
     str,
-    Field(min_length=2, max_length=2),
+    Field(max_length=64),  # longer than a code, so that "Germany" gets our answer
     Rule(
         cel=_in_cel(ISO_COUNTRIES),
         holds=ISO_COUNTRIES.__contains__,
@@ -163,7 +165,7 @@ class Condition(Status):
 Conditions = Annotated[
     tuple[Condition, ...],
     Field(max_length=32),
-    Extra({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+    Unique("type"),
 ]
 
 ObservedGeneration = Annotated[
@@ -199,14 +201,18 @@ class Naming:
     columns: tuple[Column, ...]
 
 
+def _is_dns_label(name: str) -> bool:
+    return len(name) <= MAX_LABEL and re.fullmatch(DNS_LABEL, name) is not None
+
+
 _NAME_RULE = Rule(
     cel=f"self.metadata.name.size() <= 63 && self.metadata.name.matches('{DNS_LABEL}')",
-    holds=lambda _: True,  # ObjectMeta has checked it
-    allowed=(
-        "in metadata.name a DNS label of at most 63 characters (a-z, 0-9, -), because it "
-        "becomes a label"
-    ),
+    holds=lambda resource: _is_dns_label(resource.metadata.name),
     found="a name that cannot be a label",
+    allowed=(
+        "a DNS label of at most 63 characters (a to z, 0 to 9 and -), as the name becomes a label"
+    ),
+    at="metadata.name",
 )
 
 

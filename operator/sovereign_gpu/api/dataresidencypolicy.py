@@ -18,10 +18,8 @@ from sovereign_gpu.api.base import (
     Spec,
     Status,
 )
-from sovereign_gpu.api.rules import Extra, Rule
+from sovereign_gpu.api.rules import Rule, Unique
 from sovereign_gpu.core import countries
-
-_SET = {"x-kubernetes-list-type": "set"}
 
 
 class Countries(Spec):
@@ -50,7 +48,7 @@ class Countries(Spec):
                 "with a code of their own (such as RE or AX) are in no set: use include."
             ),
         ),
-        Extra(_SET),
+        Unique(),
     ] = ()
     include: Annotated[
         tuple[Country, ...],
@@ -58,7 +56,7 @@ class Countries(Spec):
             max_length=249,
             description="Countries allowed besides the sets: ISO 3166-1 alpha-2 codes.",
         ),
-        Extra(_SET),
+        Unique(),
     ] = ()
     exclude: Annotated[
         tuple[Country, ...],
@@ -68,7 +66,7 @@ class Countries(Spec):
                 "Countries not allowed, whatever sets and include say: ISO 3166-1 alpha-2 codes."
             ),
         ),
-        Extra(_SET),
+        Unique(),
     ] = ()
 
     def resolved(self) -> frozenset[str]:
@@ -103,7 +101,7 @@ class Eligible(Status):
     regions: Annotated[
         tuple[LabelText, ...],
         Field(max_length=256, description="Regions of these pools."),
-        Extra(_SET),
+        Unique(),
     ] = ()
 
 

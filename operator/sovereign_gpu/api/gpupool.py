@@ -19,7 +19,7 @@ from sovereign_gpu.api.base import (
     Spec,
     Status,
 )
-from sovereign_gpu.api.rules import Extra, Rule
+from sovereign_gpu.api.rules import Extra, Rule, Unique
 
 MAX_KEY = 317
 """A label key: prefix of 253, slash, name of 63."""
@@ -71,7 +71,7 @@ class LabelRequirement(Spec):
     values: Annotated[
         tuple[LabelValue, ...],
         Field(max_length=64, description="Label values for In and NotIn."),
-        Extra({"x-kubernetes-list-type": "set"}),
+        Unique(),
     ] = ()
 
 
@@ -283,7 +283,7 @@ class GpuPoolStatus(Status):
     products: Annotated[
         tuple[PoolProduct, ...],
         Field(max_length=64, description="GPU models in the pool."),
-        Extra({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["product"]}),
+        Unique("product"),
     ] = ()
 
 

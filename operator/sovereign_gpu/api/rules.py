@@ -35,6 +35,47 @@ class Extra:
 
 
 @dataclass(frozen=True, eq=False)
+class Unique:
+    """A list without duplicates: a set, or a map when its entries have a key.
+
+    Server-side apply merges such lists by entry, so two people may own one entry each.
+    """
+
+    key: str = ""
+    """Field that identifies an entry, the same in the manifest and in Python."""
+
+    def check(self, entries: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the entries if none is there twice.
+
+        Raises:
+            PydanticCustomError: an entry, or its key, is there twice.
+        """
+        seen: set[Any] = set()
+        for entry in entries:
+            identity = getattr(entry, self.key) if self.key else entry
+            if identity in seen:
+                allowed = f"each {self.key or 'value'} once"
+                raise _refusal(found=f'"{identity}" twice', allowed=allowed)
+            seen.add(identity)
+        return entries
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Check after the entries have been checked."""
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, core: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Say which kind of list it is."""
+        kind: dict[str, Any] = {"x-kubernetes-list-type": "map" if self.key else "set"}
+        if self.key:
+            kind["x-kubernetes-list-map-keys"] = [self.key]
+        return {**handler(core), **kind}
+
+
+@dataclass(frozen=True, eq=False)
 class Rule:
     """A check beyond types and bounds, with a message that says found and allowed."""
 
@@ -73,11 +114,7 @@ class Rule:
         found = self.found if self.found is not None else f'"{value}"'
         hint = self.hints.get(value) if self.found is None else None
         allowed = f"{self.allowed}; {hint}" if hint else self.allowed
-        raise PydanticCustomError(
-            "rule",
-            "found {found}, allowed: {allowed}",
-            {"found": found, "allowed": allowed, "at": self.at},
-        )
+        raise _refusal(found=found, allowed=allowed, at=self.at)
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -100,6 +137,11 @@ class Rule:
             for wrong, better in self.hints.items()
         )
         return f"{cases}{_quoted(_FOUND)} + self + {_quoted(allowed)}"
+
+
+def _refusal(*, found: str, allowed: str, at: str = "") -> PydanticCustomError:
+    context = {"found": found, "allowed": allowed, "at": at}
+    return PydanticCustomError("rule", "found {found}, allowed: {allowed}", context)
 
 
 def _quoted(text: str) -> str:

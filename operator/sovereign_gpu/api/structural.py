@@ -51,7 +51,7 @@ def structural_schema(kind: type[Resource]) -> Schema:
             "type": "string",
         },
         "kind": {"description": f"Always {kind.__name__}.", "type": "string"},
-        "metadata": {"type": "object"},
+        "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
         "spec": _node(properties["spec"], definitions, "spec", defaults=True),
         "status": {
             **_node(properties["status"], definitions, "status", defaults=False),

@@ -18,7 +18,7 @@ from sovereign_gpu.api.base import (
     Spec,
     Status,
 )
-from sovereign_gpu.api.rules import Extra, Rule
+from sovereign_gpu.api.rules import Extra, Rule, Unique
 from sovereign_gpu.core.model import Reason  # noqa: TC001 - pydantic evaluates it
 
 TenantNamespace = Annotated[
@@ -74,7 +74,7 @@ class TenantQuotaSpec(Spec):
                 "does not exist yet is taken when it appears."
             ),
         ),
-        Extra({"x-kubernetes-list-type": "set"}),
+        Unique(),
     ]
     residency_policies: Annotated[
         tuple[ObjectName, ...],
@@ -87,7 +87,7 @@ class TenantQuotaSpec(Spec):
                 "nothing new is placed."
             ),
         ),
-        Extra({"x-kubernetes-list-type": "set"}),
+        Unique(),
     ]
     pools: Annotated[
         tuple[PoolShare, ...],
@@ -98,7 +98,7 @@ class TenantQuotaSpec(Spec):
                 "tried. Without an entry the tenant has no GPUs there."
             ),
         ),
-        Extra({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
+        Unique("name"),
     ] = ()
 
 
@@ -185,12 +185,12 @@ class TenantQuotaStatus(Status):
                 "while pods run there."
             ),
         ),
-        Extra({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
+        Unique("name"),
     ] = ()
     waiting: Annotated[
         tuple[Waiting, ...],
         Field(max_length=16, description="Why pods wait; most pods first."),
-        Extra({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["reason"]}),
+        Unique("reason"),
     ] = ()
 
 
