@@ -314,7 +314,12 @@ def poll(
     return last[0].body
 
 
-def wait_for(condition: Callable[[], Any], timeout: float, what: str) -> None:
+def wait_for(
+    condition: Callable[[], Any],
+    timeout: float,
+    what: str,
+    longest_pause: float = LONGEST_PAUSE_SECONDS,
+) -> None:
     """Call a condition until it holds, more slowly with time.
 
     Raises:
@@ -326,4 +331,4 @@ def wait_for(condition: Callable[[], Any], timeout: float, what: str) -> None:
         if time.monotonic() > deadline:
             raise RigError(f"waited {timeout:.0f} s in vain for {what}")
         time.sleep(pause)
-        pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
+        pause = min(pause * 1.5, longest_pause)

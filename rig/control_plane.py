@@ -208,7 +208,7 @@ class Rig:
         """
         stem = self._stem(user, groups)
         if stem not in self._issued:
-            pair = self._certificate(user, groups)
+            pair = self._issue(user, groups)
             credentials = {
                 "client-certificate-data": _base64(pair.certificate),
                 "client-key-data": _base64(pair.key),
@@ -219,10 +219,13 @@ class Rig:
 
     def client(self, user: str, groups: Sequence[str] | None = None) -> Client:
         """Return a client that is this user; see `kubeconfig`."""
+        return Client(self.url, self.ca_file, certificate=self.certificate(user, groups))
+
+    def certificate(self, user: str, groups: Sequence[str] | None = None) -> KeyPair:
+        """Return the files of a user's client certificate; see `kubeconfig`."""
         self.kubeconfig(user, groups)
         stem = self._stem(user, groups)
-        pair = KeyPair(self._layout.users / f"{stem}.crt", self._layout.users / f"{stem}.key")
-        return Client(self.url, self.ca_file, certificate=pair)
+        return KeyPair(self._layout.users / f"{stem}.crt", self._layout.users / f"{stem}.key")
 
     def service_account_token(self, namespace: str, name: str, seconds: int = 86400) -> str:
         """Return a token of a service account, as its pods would be given."""
@@ -253,7 +256,7 @@ class Rig:
             return readable
         return f"{readable}-{hashlib.sha256(distinct.encode()).hexdigest()[:8]}"
 
-    def _certificate(self, user: str, groups: Sequence[str] | None) -> KeyPair:
+    def _issue(self, user: str, groups: Sequence[str] | None) -> KeyPair:
         signer = Authority(self._layout.pki)
         carried = users.groups_of(user) if groups is None else groups
         return signer.client(self._layout.users / self._stem(user, groups), user, carried)
@@ -277,13 +280,11 @@ class Rig:
         self._issued.clear()
         signer = Authority(self._layout.pki)
         private, public = signer.token_signing_key()
-        self.kubeconfig(users.BOOTSTRAP)
-        stem = self._layout.users / self._stem(users.BOOTSTRAP, None)
         return Files(
             ca=self.ca_file,
             front_proxy_ca=Authority(self._layout.pki / "front-proxy").pair.certificate,
             serving=signer.serving(),
-            health=KeyPair(stem.with_name(f"{stem.name}.crt"), stem.with_name(f"{stem.name}.key")),
+            health=self.certificate(users.BOOTSTRAP),
             tokens_key=private,
             tokens_public=public,
             controller_manager=self.kubeconfig("system:kube-controller-manager"),
