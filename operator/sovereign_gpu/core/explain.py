@@ -42,9 +42,7 @@ def tenant_missing(tenant: str, namespace: str) -> Wait:
 
 def policy_missing(policies: tuple[str, ...]) -> Wait:
     """A policy the tenant names does not exist, so nothing is eligible."""
-    return Wait(
-        Reason.POLICY_MISSING, f"DataResidencyPolicy {', '.join(policies)} does not exist"
-    )
+    return Wait(Reason.POLICY_MISSING, f"DataResidencyPolicy {', '.join(policies)} does not exist")
 
 
 def no_pool_named(tenant: Tenant) -> Wait:

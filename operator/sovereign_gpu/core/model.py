@@ -75,16 +75,21 @@ class Constraints(NamedTuple):
     tolerations: tuple[Toleration, ...] = ()
 
 
-class AffinityShape(NamedTuple):
-    """What the pod's affinity already holds, so that a JSON patch can narrow it in place.
+class PatchShape(NamedTuple):
+    """What of a pod exists already, so that a JSON patch can add to it in place.
 
-    `required` has one entry per nodeSelectorTerm: whether that term already has matchFields.
+    `required` has one entry per nodeSelectorTerm: (has matchExpressions, has matchFields).
     """
 
+    labels: bool = False
+    annotations: bool = False
     affinity: bool = False
     node_affinity: bool = False
     preferred: bool = False
-    required: tuple[bool, ...] | None = None
+    required: tuple[tuple[bool, bool], ...] | None = None
+
+
+_EMPTY_SHAPE = PatchShape()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,7 @@ class Pod:
     """An owner would replace this pod if it were deleted."""
     follows_others: bool = False
     """Volumes, pod (anti)affinity, spread or host ports: kube-scheduler must choose the node."""
-    affinity: AffinityShape = AffinityShape()
+    shape: PatchShape = _EMPTY_SHAPE
     message: str = ""
     """Message of the PodScheduled condition while gated (what we last told the user)."""
 

@@ -63,7 +63,9 @@ def pool_of(node: Node, pools: Mapping[str, Pool], incumbent: str = "") -> str:
         pool = pools.get(label)
         return label if pool and _joins(node, pool) else ""
     matching = [
-        name for name, pool in pools.items() if not pool.labelled and selects(pool.selector, node.labels)
+        name
+        for name, pool in pools.items()
+        if not pool.labelled and selects(pool.selector, node.labels)
     ]
     return incumbent if incumbent in matching else min(matching, default="")
 
@@ -71,7 +73,9 @@ def pool_of(node: Node, pools: Mapping[str, Pool], incumbent: str = "") -> str:
 def rivals(node: Node, pools: Mapping[str, Pool]) -> tuple[str, ...]:
     """Return all pools that claim the node; more than one is a clash."""
     claims = {
-        name for name, pool in pools.items() if not pool.labelled and selects(pool.selector, node.labels)
+        name
+        for name, pool in pools.items()
+        if not pool.labelled and selects(pool.selector, node.labels)
     }
     label = node.labels.get(NODE_POOL_LABEL, "")
     if label in pools:

@@ -120,7 +120,9 @@ class State:
             pool = self.pool_of_node.get(pod.node) or pod.pool
             return Charge(tenant, pool, pod.node, pod.demand, bound=True)
         planned = pod.planned_node if pod.planned_node in self.nodes else ""
-        return Charge(tenant, pod.pool or self._first_pool(tenant), planned, pod.demand, bound=False)
+        return Charge(
+            tenant, pod.pool or self._first_pool(tenant), planned, pod.demand, bound=False
+        )
 
     def _first_pool(self, tenant: str) -> str:
         # A pod without gate that we never released (older than the installation) may bind

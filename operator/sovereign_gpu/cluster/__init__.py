@@ -1,0 +1,1 @@
+"""The wire to the API server: credentials, informers, store, writer, leader lease."""

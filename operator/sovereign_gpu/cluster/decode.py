@@ -1,0 +1,207 @@
+"""From what the API server sends to what the core reads.
+
+Strings and constraints that many objects share are interned, so that 20,000 pods of a few shapes
+hold one copy of each shape and compare by identity.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from sovereign_gpu import names
+from sovereign_gpu.cluster import wire
+from sovereign_gpu.core.demand import pod_demand, resources
+from sovereign_gpu.core.model import (
+    Constraints,
+    Namespace,
+    Node,
+    NodeTerm,
+    PatchShape,
+    Pod,
+    Requirement,
+    Resources,
+    Taint,
+    Toleration,
+)
+
+TERMINAL = frozenset({"Succeeded", "Failed"})
+
+T = TypeVar("T")
+_shared: dict[Any, Any] = {}
+_SHARED_LIMIT = 50_000
+
+
+def _share(value: T) -> T:
+    if len(_shared) > _SHARED_LIMIT:
+        _shared.clear()  # a bound on memory; only sharing is lost
+    found: T = _shared.setdefault(value, value)
+    return found
+
+
+@lru_cache(maxsize=8192)
+def timestamp(text: str) -> float:
+    """Return an RFC 3339 time as seconds since the epoch."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def pod(source: wire.PodWire) -> Pod:
+    """Return the record of one pod."""
+    meta, spec, status = source["metadata"], source["spec"], source.get("status", {})
+    labels, annotations = meta.get("labels", {}), meta.get("annotations", {})
+    affinity = spec.get("affinity") or {}
+    gates = tuple(gate["name"] for gate in spec.get("schedulingGates", ()))
+    return Pod(
+        uid=meta["uid"],
+        namespace=_share(meta["namespace"]),
+        name=meta["name"],
+        created=timestamp(meta["creationTimestamp"]),
+        demand=_share(_demand(spec)),
+        constraints=_share(_constraints(spec, affinity)),
+        priority=spec.get("priority", 0),
+        gates=_share(gates),
+        node=_share(spec.get("nodeName", "")),
+        deleting="deletionTimestamp" in meta,
+        pool=_share(labels.get(names.POOL_LABEL, "")),
+        released_by=_share(annotations.get(names.RELEASED_BY, "")),
+        planned_node=_planned(annotations.get(names.DECISION)),
+        controlled=any(owner.get("controller") for owner in meta.get("ownerReferences", ())),
+        follows_others=_follows_others(spec, affinity),
+        shape=_share(_shape(source)),
+        message=_share(_gate_message(status)) if gates else "",
+    )
+
+
+def node(source: wire.NodeWire) -> Node:
+    """Return the record of one node."""
+    meta, spec, status = source["metadata"], source.get("spec", {}), source.get("status", {})
+    allocatable = resources(status.get("allocatable", {}))
+    capacity = resources(status.get("capacity", {}))
+    return Node(
+        name=meta["name"],
+        labels={_share(k): _share(v) for k, v in meta.get("labels", {}).items()},
+        taints=tuple(
+            _share(Taint(t.get("key", ""), t.get("value", ""), t.get("effect", "")))
+            for t in spec.get("taints", ())
+        ),
+        capacity=_share(capacity),
+        allocatable=_share(allocatable),
+        ready=any(
+            condition.get("type") == "Ready" and condition.get("status") == "True"
+            for condition in status.get("conditions", ())
+        ),
+        unschedulable=spec.get("unschedulable", False),
+    )
+
+
+def namespace(source: wire.NamespaceWire) -> Namespace:
+    """Return the record of one namespace."""
+    meta = source["metadata"]
+    annotations = meta.get("annotations", {})
+    return Namespace(
+        name=meta["name"],
+        tenant=meta.get("labels", {}).get(names.TENANT_LABEL, ""),
+        residency=annotations.get(names.RESIDENCY),
+        regions=annotations.get(names.REGIONS),
+        warn_residency=annotations.get(names.WARN_RESIDENCY),
+        warn_regions=annotations.get(names.WARN_REGIONS),
+        deleting="deletionTimestamp" in meta,
+    )
+
+
+def _requests(container: wire.Container) -> dict[str, str]:
+    return container.get("resources", {}).get("requests", {})
+
+
+def _demand(spec: wire.PodSpec) -> Resources:
+    return pod_demand(
+        [_requests(container) for container in spec.get("containers", ())],
+        [
+            (_requests(container), container.get("restartPolicy") == "Always")
+            for container in spec.get("initContainers", ())
+        ],
+        whole_pod=spec.get("resources", {}).get("requests"),
+        overhead=spec.get("overhead"),
+    )
+
+
+def _constraints(spec: wire.PodSpec, affinity: wire.Affinity) -> Constraints:
+    required = affinity.get("nodeAffinity", {}).get(
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    )
+    return Constraints(
+        selector=tuple(sorted(spec.get("nodeSelector", {}).items())),
+        terms=None if required is None else tuple(map(_term, required["nodeSelectorTerms"])),
+        tolerations=tuple(
+            Toleration(
+                t.get("key", ""),
+                t.get("operator", "Equal"),
+                t.get("value", ""),
+                t.get("effect", ""),
+            )
+            for t in spec.get("tolerations", ())
+        ),
+    )
+
+
+def _term(term: wire.Term) -> NodeTerm:
+    return NodeTerm(
+        tuple(map(_requirement, term.get("matchExpressions", ()))),
+        tuple(map(_requirement, term.get("matchFields", ()))),
+    )
+
+
+def _requirement(source: wire.Expression) -> Requirement:
+    return Requirement(source["key"], source["operator"], tuple(source.get("values", ())))
+
+
+def _follows_others(spec: wire.PodSpec, affinity: wire.Affinity) -> bool:
+    if "podAffinity" in affinity or "podAntiAffinity" in affinity:
+        return True
+    if spec.get("topologySpreadConstraints"):
+        return True
+    if any("persistentVolumeClaim" in v or "ephemeral" in v for v in spec.get("volumes", ())):
+        return True
+    return any(
+        port.get("hostPort")
+        for container in (*spec.get("containers", ()), *spec.get("initContainers", ()))
+        for port in container.get("ports", ())
+    )
+
+
+def _shape(source: wire.PodWire) -> PatchShape:
+    meta, spec = source["metadata"], source["spec"]
+    node_affinity = spec.get("affinity", {}).get("nodeAffinity", {})
+    required = node_affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    return PatchShape(
+        labels="labels" in meta,
+        annotations="annotations" in meta,
+        affinity="affinity" in spec,
+        node_affinity="nodeAffinity" in spec.get("affinity", {}),
+        preferred=bool(node_affinity.get("preferredDuringSchedulingIgnoredDuringExecution")),
+        required=None
+        if required is None
+        else tuple(
+            (bool(term.get("matchExpressions")), bool(term.get("matchFields")))
+            for term in required["nodeSelectorTerms"]
+        ),
+    )
+
+
+def _planned(decision: str | None) -> str:
+    if not decision:
+        return ""
+    try:
+        planned = json.loads(decision).get("node", "")
+    except (ValueError, AttributeError):
+        return ""
+    return planned if isinstance(planned, str) else ""
+
+
+def _gate_message(status: wire.PodStatus) -> str:
+    for condition in status.get("conditions", ()):
+        if condition.get("type") == "PodScheduled":
+            return condition.get("message", "")
+    return ""

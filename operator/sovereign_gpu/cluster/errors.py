@@ -1,0 +1,37 @@
+"""What can go wrong with the API server, as a small tree.
+
+ClusterError
+├── ConfigurationError   we do not know how to reach it
+├── ApiError             it said no: `status`, `message`; nothing was written
+└── UncertainError       no clear answer: a write may have happened
+"""
+
+from __future__ import annotations
+
+NOT_FOUND = 404
+CONFLICT = 409
+GONE = 410
+TOO_MANY_REQUESTS = 429
+
+
+class ClusterError(Exception):
+    """Root of the tree."""
+
+
+class ConfigurationError(ClusterError):
+    """Settings or credentials cannot work."""
+
+
+class ApiError(ClusterError):
+    """The API server refused."""
+
+    def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+        self.message = message
+        self.retry_after = retry_after
+        """Seconds the server asks to wait, if it does."""
+
+
+class UncertainError(ClusterError):
+    """Nobody knows whether the request took effect."""

@@ -1,0 +1,156 @@
+"""The bodies of our writes, as RFC 6902 and merge patches; pure.
+
+A release is one JSON patch that tests the uid, removes the gate and narrows the node affinity.
+The first test that fails refuses the whole patch, so it cannot touch another pod of the same
+name, nor release twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sovereign_gpu import names
+from sovereign_gpu.core.model import Pod, Pool, Release, Requirement
+
+Json = dict[str, Any]
+
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+_WEIGHT = 100
+
+
+def release(decision: Release, pool: Pool, released_by: str) -> list[Json]:
+    """Return the JSON patch that lets the pod go to its pool."""
+    pod = decision.pod
+    gate = pod.gates.index(names.GATE)
+    said = {"pool": decision.pool, "node": decision.node, "pinned": decision.pinned}
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": pod.uid},
+        {"op": "test", "path": f"/spec/schedulingGates/{gate}/name", "value": names.GATE},
+        {"op": "remove", "path": f"/spec/schedulingGates/{gate}"},
+        *_entries("labels", {names.POOL_LABEL: decision.pool}, exists=pod.shape.labels),
+        *_entries(
+            "annotations",
+            {
+                names.DECISION: json.dumps(said, separators=(",", ":")),
+                names.RELEASED_BY: released_by,
+            },
+            exists=pod.shape.annotations,
+        ),
+        *_affinity(pod, decision, pool),
+    ]
+
+
+def waiting(message: str) -> Json:
+    """Return the strategic merge patch that tells a gated pod's user why it waits.
+
+    It speaks in the PodScheduled condition that the API server set for the gate: kubectl shows it
+    as SchedulingGated, and kube-scheduler overwrites it once the pod is released, so it can never
+    outlive its truth.
+    """
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "SchedulingGated",
+        "message": message,
+    }
+    return {"status": {"conditions": [condition]}}
+
+
+def metadata(
+    *,
+    labels: Mapping[str, str | None] | None = None,
+    annotations: Mapping[str, str | None] | None = None,
+) -> Json:
+    """Return the merge patch that sets labels and annotations; None removes a key."""
+    parts = {"labels": labels, "annotations": annotations}
+    return {"metadata": {name: dict(part) for name, part in parts.items() if part}}
+
+
+def _entries(part: str, entries: Mapping[str, str], *, exists: bool) -> list[Json]:
+    if not exists:
+        return [{"op": "add", "path": f"/metadata/{part}", "value": dict(entries)}]
+    return [
+        {"op": "add", "path": f"/metadata/{part}/{_escaped(key)}", "value": value}
+        for key, value in entries.items()
+    ]
+
+
+def _escaped(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def _on_node(node: str) -> Json:
+    return {"key": "metadata.name", "operator": "In", "values": [node]}
+
+
+def _in_pool(pool: Pool) -> list[Json]:
+    # Nodes that joined by selector carry no pool label; the selector itself keeps a pod there.
+    rules = (
+        (Requirement(names.NODE_POOL_LABEL, "In", (pool.name,)),)
+        if pool.labelled
+        else pool.selector
+    )
+    return [
+        {"key": r.key, "operator": r.operator, **({"values": list(r.values)} if r.values else {})}
+        for r in rules
+    ]
+
+
+def _affinity(pod: Pod, decision: Release, pool: Pool) -> list[Json]:
+    if decision.pinned:
+        fields, expressions = [_on_node(decision.node)], []
+    else:
+        fields, expressions = [], _in_pool(pool)
+    required = _required(pod, fields, expressions)
+    preferred = None
+    if not decision.pinned:
+        preferred = {"weight": _WEIGHT, "preference": {"matchFields": [_on_node(decision.node)]}}
+    base = "/spec/affinity/nodeAffinity"
+    if pod.shape.node_affinity:
+        return [*required, *_prefer(pod, preferred)]
+    fresh: Json = {_REQUIRED: {"nodeSelectorTerms": [_term(fields, expressions)]}}
+    if preferred:
+        fresh[_PREFERRED] = [preferred]
+    if pod.shape.affinity:
+        return [{"op": "add", "path": base, "value": fresh}]
+    return [{"op": "add", "path": "/spec/affinity", "value": {"nodeAffinity": fresh}}]
+
+
+def _term(fields: list[Json], expressions: list[Json]) -> Json:
+    term: Json = {}
+    if fields:
+        term["matchFields"] = fields
+    if expressions:
+        term["matchExpressions"] = expressions
+    return term
+
+
+def _required(pod: Pod, fields: list[Json], expressions: list[Json]) -> list[Json]:
+    base = f"/spec/affinity/nodeAffinity/{_REQUIRED}"
+    if pod.shape.required is None:
+        value = {"nodeSelectorTerms": [_term(fields, expressions)]}
+        return [{"op": "add", "path": base, "value": value}]
+    ops: list[Json] = []
+    for index, (has_expressions, has_fields) in enumerate(pod.shape.required):
+        if not has_expressions and not has_fields:
+            continue  # an empty term matches nothing; adding to it would let it match
+        term = f"{base}/nodeSelectorTerms/{index}"
+        ops += _append(f"{term}/matchFields", fields, exists=has_fields)
+        ops += _append(f"{term}/matchExpressions", expressions, exists=has_expressions)
+    return ops
+
+
+def _append(path: str, items: list[Json], *, exists: bool) -> list[Json]:
+    if not exists:
+        return [{"op": "add", "path": path, "value": items}] if items else []
+    return [{"op": "add", "path": f"{path}/-", "value": item} for item in items]
+
+
+def _prefer(pod: Pod, preferred: Json | None) -> list[Json]:
+    if preferred is None:
+        return []
+    base = f"/spec/affinity/nodeAffinity/{_PREFERRED}"
+    return _append(base, [preferred], exists=pod.shape.preferred)
