@@ -44,6 +44,9 @@ PRODUCT_LABEL: Final = "nvidia.com/gpu.product"
 GPU_RESOURCE: Final = "nvidia.com/gpu"
 GPU_TAINT: Final = "nvidia.com/gpu"
 """Taint key of GPU nodes (effect NoSchedule); governed GPU pods are given the toleration."""
+COMPANION_TAINT: Final = "sovereign-gpu.io/companion"
+"""Taint key for pool nodes without GPUs, so that ungoverned pods stay off them as well;
+governed pods without GPUs are given the toleration."""
 
 # --- rights, asked by the admission policies through the authorizer (verb `update`) -------
 RIGHT_RELEASE: Final = ("gpupools", "release")

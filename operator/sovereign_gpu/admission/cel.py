@@ -1,0 +1,133 @@
+"""CEL fragments that several policies share.
+
+Two traps shape them. A missing key is an evaluation error, which under `failurePolicy: Fail`
+is a denial nobody can read: hence `.?field` and `orValue` everywhere. And element types of
+`containers` and `initContainers` differ for the type checker: hence `dyn()`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from sovereign_gpu import names
+from sovereign_gpu.admission.model import Variable
+
+NODE_LABEL_DOMAIN: Final = "sovereign-gpu.node-restriction.kubernetes.io/"
+"""Contained in every node label of ours, the pool label and the residency labels alike."""
+
+_STRINGS: Final = {
+    "GATE": names.GATE,
+    "OURS": names.POD_METADATA_PREFIX,
+    "REQUESTED_BY": names.REQUESTED_BY,
+    "CONDITION": names.POD_CONDITION,
+    "TENANT": names.TENANT_LABEL,
+    "RESIDENCY": names.RESIDENCY,
+    "REGIONS": names.REGIONS,
+    "WARN_RESIDENCY": names.WARN_RESIDENCY,
+    "WARN_REGIONS": names.WARN_REGIONS,
+    "POOL": names.NODE_POOL_LABEL,
+    "NODE_RESIDENCY": names.NODE_RESIDENCY_PREFIX,
+    "NODE_DOMAIN": NODE_LABEL_DOMAIN,
+    "ALLOWED": names.NODE_ALLOWED,
+    "REGION": names.REGION_LABEL,
+    "ZONE": names.ZONE_LABEL,
+    "COMPANION_TAINT": names.COMPANION_TAINT,
+    "GPU": names.GPU_RESOURCE,
+    "GPU_DOMAIN": "nvidia.com/",
+    "MIG": "nvidia.com/mig-",
+}
+
+CONSTANTS: Final = {name: json.dumps(value) for name, value in _STRINGS.items()}
+"""What `$NAME` stands for in the expressions of the catalogue, as CEL string literals."""
+
+
+def right(resource: str, subresource: str) -> str:
+    """Ask the authorizer whether the requester holds a right of ours.
+
+    A check costs a third of what one expression may spend, so rules put it last, behind the
+    question whether anything protected is touched at all.
+    """
+    return (
+        f'authorizer.group("{names.GROUP}").resource("{resource}")'
+        f'.subresource("{subresource}").check("update").allowed()'
+    )
+
+
+def changed(new: str, old: str, predicate: str) -> str:
+    """CEL: whether two string maps differ in a key `k` for which the predicate holds."""
+    return (
+        f"({new}.exists(k, ({predicate}) && (!(k in {old}) || {old}[k] != {new}[k]))"
+        f" || {old}.exists(k, ({predicate}) && !(k in {new})))"
+    )
+
+
+def changed_keys(new: str, old: str, predicate: str) -> str:
+    """CEL: the keys `k` that `changed` is about, as a list."""
+    return (
+        f"({new}.filter(k, ({predicate}) && (!(k in {old}) || {old}[k] != {new}[k]))"
+        f" + {old}.filter(k, ({predicate}) && !(k in {new})))"
+    )
+
+
+def moved_fields(base: str, fields: tuple[str, ...]) -> str:
+    """CEL: names of the fields under `object.<base>` that differ from the old object."""
+    parts = (
+        f'(object.{base}.?{field} == oldObject.{base}.?{field} ? [] : ["{field}"])'
+        for field in fields
+    )
+    return "\n+ ".join(parts)
+
+
+GOVERNED: Final = Variable(
+    "governed", 'namespaceObject.metadata.?labels[?$TENANT].orValue("") != ""'
+)
+POLICIES: Final = Variable(
+    "policies",
+    "namespaceObject.metadata.?annotations[?$RESIDENCY]"
+    '.orValue("").split(",").filter(p, p != "")',
+)
+KUBELET: Final = Variable("kubelet", 'request.userInfo.username.startsWith("system:node:")')
+OPERATOR: Final = Variable("operator", "request.userInfo.username == $operatorUser")
+EXEMPT: Final = Variable("exempt", "namespaceObject.metadata.name in $exemptNamespaces")
+MAY_RELEASE: Final = Variable("mayRelease", right(*names.RIGHT_RELEASE))
+MAY_ENROL: Final = Variable("mayEnrol", right(*names.RIGHT_ENROL))
+MAY_BIND: Final = Variable("mayBind", right(*names.RIGHT_BIND))
+MAY_ASSIGN: Final = Variable("mayAssign", right(*names.RIGHT_ASSIGN))
+
+
+def pod_variables(spec: str) -> tuple[Variable, ...]:
+    """What a pod asks for; `spec` is the path of a pod spec, of a pod or of a template."""
+    return (
+        Variable(
+            "containers",
+            f"dyn({spec}.containers) + dyn({spec}.?initContainers.orValue([]))",
+        ),
+        # Joining and splitting flattens the lists; resource names hold no comma.
+        Variable(
+            "resources",
+            "(variables.containers.map(c,\n"
+            "  (c.?resources.?requests.orValue({}).map(k, k)\n"
+            '   + c.?resources.?limits.orValue({}).map(k, k)).join(","))\n'
+            f' + [{spec}.?resources.?requests.orValue({{}}).map(k, k).join(","),\n'
+            f'    {spec}.?resources.?limits.orValue({{}}).map(k, k).join(",")]\n'
+            ').join(",").split(",").filter(r, r != "")',
+        ),
+        Variable("claims", f"size({spec}.?resourceClaims.orValue([])) > 0"),
+        Variable(
+            "gpu",
+            "variables.claims || variables.resources.exists(r, r.startsWith($GPU_DOMAIN))",
+        ),
+    )
+
+
+META: Final = (
+    Variable("labels", "object.metadata.?labels.orValue({})"),
+    Variable("annotations", "object.metadata.?annotations.orValue({})"),
+)
+OLD_META: Final = (
+    Variable("oldLabels", "oldObject == null ? {} : oldObject.metadata.?labels.orValue({})"),
+    Variable(
+        "oldAnnotations", "oldObject == null ? {} : oldObject.metadata.?annotations.orValue({})"
+    ),
+)

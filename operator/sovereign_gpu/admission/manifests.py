@@ -1,0 +1,157 @@
+"""Policies as objects of the API."""
+
+from __future__ import annotations
+
+import json
+import re
+from string import Template
+from typing import TYPE_CHECKING, Any, Final
+
+from sovereign_gpu import names
+from sovereign_gpu.admission.catalogue import CATALOGUE
+from sovereign_gpu.admission.cel import CONSTANTS
+from sovereign_gpu.admission.model import Action, Policy, Scope, Validation, Variable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sovereign_gpu.admission.settings import Settings
+
+API_VERSION: Final = "admissionregistration.k8s.io/v1"
+_USES: Final = re.compile(r"\bvariables\.(\w+)")
+
+
+def manifests(settings: Settings, catalogue: Iterable[Policy] = CATALOGUE) -> list[dict[str, Any]]:
+    """All policies and their bindings as plain manifests, policies first."""
+    literals = settings.literals()
+    exempt = list(settings.exempt_namespaces)
+    policies = list(catalogue)
+    return [policy_manifest(policy, literals) for policy in policies] + [
+        binding_manifest(policy, exempt) for policy in policies
+    ]
+
+
+def policy_manifest(policy: Policy, literals: Mapping[str, str]) -> dict[str, Any]:
+    """One ValidatingAdmissionPolicy or MutatingAdmissionPolicy."""
+    spec: dict[str, Any] = {
+        "failurePolicy": "Fail",
+        "matchConstraints": {
+            "resourceRules": [
+                {
+                    "apiGroups": [match.group],
+                    "apiVersions": ["v1"],
+                    "operations": list(match.operations),
+                    "resources": list(match.resources),
+                }
+                for match in policy.match
+            ],
+        },
+    }
+    fill = {**CONSTANTS, **literals}
+    variables = [
+        {"name": variable.name, "expression": _fill(variable.expression, fill)}
+        for variable in used_variables(policy)
+    ]
+    if variables:
+        spec["variables"] = variables
+    if policy.mutating:
+        spec["reinvocationPolicy"] = "IfNeeded"
+        spec["mutations"] = [_mutation(policy, fill)]
+    else:
+        spec["validations"] = [_validation(rule, fill) for rule in policy.validations]
+        if policy.audit:
+            spec["auditAnnotations"] = [
+                {"key": note.key, "valueExpression": _fill(note.value, fill)}
+                for note in policy.audit
+            ]
+    return {
+        "apiVersion": API_VERSION,
+        "kind": _kind(policy),
+        "metadata": {"name": policy.name},
+        "spec": spec,
+    }
+
+
+def binding_manifest(policy: Policy, exempt: list[str] | str) -> dict[str, Any]:
+    """The binding of a policy, under the policy's own name.
+
+    Args:
+        policy: The policy to bind.
+        exempt: Names of the exempt namespaces, or a placeholder for them.
+    """
+    spec: dict[str, Any] = {"policyName": policy.name}
+    if not policy.mutating:
+        deny = policy.action is Action.DENY
+        spec["validationActions"] = ["Deny"] if deny else ["Warn", "Audit"]
+    if policy.scope is not Scope.EVERYWHERE:
+        # The API server itself writes this label, so nobody can choose to be exempt.
+        expressions: list[dict[str, Any]] = [
+            {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": exempt}
+        ]
+        if policy.scope is Scope.GOVERNED:
+            expressions.append({"key": names.TENANT_LABEL, "operator": "Exists"})
+        spec["matchResources"] = {"namespaceSelector": {"matchExpressions": expressions}}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": _kind(policy) + "Binding",
+        "metadata": {"name": policy.name},
+        "spec": spec,
+    }
+
+
+def used_variables(policy: Policy) -> list[Variable]:
+    """The variables that the rules of a policy reach, in the order in which they are declared."""
+    known = {variable.name: variable for variable in policy.variables}
+    texts = [
+        *(mutation.operations for mutation in policy.mutations),
+        *(note.value for note in policy.audit),
+    ]
+    for rule in policy.validations:
+        texts += [rule.expression, rule.found, rule.choices]
+    reached: set[str] = set()
+    while texts:
+        for name in _USES.findall(texts.pop()):
+            if name not in reached:
+                reached.add(name)
+                texts.append(known[name].expression)
+    return _ordered([variable for variable in policy.variables if variable.name in reached])
+
+
+def _ordered(variables: list[Variable]) -> list[Variable]:
+    """Sort so that a variable stands behind those it uses, as the API demands."""
+    waiting = list(variables)
+    names_left = {variable.name for variable in waiting}
+    done: list[Variable] = []
+    while waiting:
+        ready = next(v for v in waiting if not names_left & set(_USES.findall(v.expression)))
+        done.append(ready)
+        waiting.remove(ready)
+        names_left.discard(ready.name)
+    return done
+
+
+def _kind(policy: Policy) -> str:
+    return ("Mutating" if policy.mutating else "Validating") + "AdmissionPolicy"
+
+
+def _fill(text: str, values: Mapping[str, str]) -> str:
+    return Template(text).substitute(values).strip()
+
+
+def _mutation(policy: Policy, fill: Mapping[str, str]) -> dict[str, Any]:
+    parts = (f"({_fill(part.operations, fill)})" for part in policy.mutations)
+    return {"patchType": "JSONPatch", "jsonPatch": {"expression": "\n+ ".join(parts)}}
+
+
+def _validation(rule: Validation, fill: Mapping[str, str]) -> dict[str, str]:
+    allowed = json.dumps(f"; allowed: {rule.allowed}")
+    message = f'"{rule.name}: found " + ({rule.found}) + {allowed}'
+    if rule.choices:
+        message += f" + ({rule.choices})"
+    return {
+        "expression": _fill(rule.expression, fill),
+        "messageExpression": _fill(message, fill),
+        # Said when the text above grows beyond what the API server accepts.
+        "message": f"{rule.name}: allowed: {rule.allowed}".strip(),
+        "reason": "Forbidden",
+    }

@@ -1,0 +1,243 @@
+"""What may be changed of a pod that exists, and by whom.
+
+Gate, our metadata, place labels and tolerations change only by holders of `gpupools/release`.
+Whoever lifts the gate, and the operator in whatever it does, changes nothing else: with stolen
+credentials of the operator one can release pods, but not swap an image. That part holds in
+exempt namespaces too, or those credentials would own kube-system.
+
+`pods/resize` and `pods/ephemeralcontainers` keep metadata, gates and tolerations as they were,
+so only the new ephemeral containers themselves are judged. `pods/status` does write labels and
+annotations; kubelets hold that right.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from sovereign_gpu.admission import cel
+from sovereign_gpu.admission.model import Match, Policy, Scope, Validation, Variable
+from sovereign_gpu.admission.pod_create import DEVICE_ENV, privileged
+
+FROZEN_SPEC: Final = (
+    "containers",
+    "initContainers",
+    "ephemeralContainers",
+    "volumes",
+    "tolerations",
+    "nodeSelector",
+    "nodeName",
+    "serviceAccountName",
+    "priority",
+    "priorityClassName",
+    "preemptionPolicy",
+    "activeDeadlineSeconds",
+    "terminationGracePeriodSeconds",
+    "resources",
+    "resourceClaims",
+    "schedulerName",
+    "topologySpreadConstraints",
+)
+"""What a release leaves alone, by name; Kubernetes itself refuses changes of all the rest but
+affinity and gates."""
+
+STATUS_FIELDS: Final = (
+    "observedGeneration",
+    "phase",
+    "message",
+    "reason",
+    "nominatedNodeName",
+    "hostIP",
+    "hostIPs",
+    "podIP",
+    "podIPs",
+    "startTime",
+    "initContainerStatuses",
+    "containerStatuses",
+    "ephemeralContainerStatuses",
+    "qosClass",
+    "resize",
+    "resourceClaimStatuses",
+    "extendedResourceClaimStatus",
+    "allocatedResources",
+    "resources",
+)
+"""Every field of a pod's status but its conditions."""
+
+_OURS: Final = "k.startsWith($OURS)"
+_OTHERS: Final = "!k.startsWith($OURS)"
+_PLACE: Final = "k == $REGION || k == $ZONE"
+_LABELS: Final = ("variables.labels", "variables.oldLabels")
+_ANNOTATIONS: Final = ("variables.annotations", "variables.oldAnnotations")
+
+
+def _owner_moved(extra: str) -> str:
+    return (
+        "(object.metadata.?ownerReferences == oldObject.metadata.?ownerReferences"
+        ' ? [] : ["ownerReferences"])\n'
+        "+ (object.metadata.?finalizers == oldObject.metadata.?finalizers"
+        f' ? [] : ["finalizers"])\n+ {extra}'
+    )
+
+
+_OTHER_KEYS: Final = (
+    f"{cel.changed_keys(*_LABELS, _OTHERS)}\n+ {cel.changed_keys(*_ANNOTATIONS, _OTHERS)}"
+)
+
+_METADATA_RULE: Final = (
+    f"!{cel.changed(*_LABELS, _OURS)} && !{cel.changed(*_ANNOTATIONS, _OURS)}"
+    " || variables.mayRelease"
+)
+_METADATA_FOUND: Final = (
+    f"({cel.changed_keys(*_LABELS, _OURS)} + {cel.changed_keys(*_ANNOTATIONS, _OURS)})"
+    '.join(", ") + " changed by " + request.userInfo.username'
+)
+_PLACE_RULE: Final = f"!{cel.changed(*_LABELS, _PLACE)} || variables.mayRelease"
+_PLACE_FOUND: Final = (
+    f'{cel.changed_keys(*_LABELS, _PLACE)}.join(", ")'
+    ' + " changed by " + request.userInfo.username'
+)
+
+_VARIABLES: Final = (
+    cel.GOVERNED,
+    cel.EXEMPT,
+    cel.OPERATOR,
+    cel.MAY_RELEASE,
+    *cel.META,
+    *cel.OLD_META,
+)
+
+_CHANGE_VARIABLES: Final = (
+    Variable(
+        "released",
+        "oldObject.spec.?schedulingGates.orValue([]).exists(g, g.name == $GATE)"
+        " && !object.spec.?schedulingGates.orValue([]).exists(g, g.name == $GATE)",
+    ),
+    Variable("bound_to_release", "variables.released || variables.operator"),
+    Variable(
+        "addedTolerations",
+        """object.spec.?tolerations.orValue([]).filter(t,
+  !(t in oldObject.spec.?tolerations.orValue([])) && (variables.governed
+    || (t.?key.orValue("") == "" ? t.?effect.orValue("") in ["", "NoSchedule"]
+        : t.key == $gpuTaint || t.key.startsWith($OURS)))
+).map(t, t.?key.orValue("") == "" ? "every taint" : t.key)""",
+    ),
+    Variable(
+        "movedSpec",
+        cel.moved_fields("spec", FROZEN_SPEC)
+        + "\n+ (object.spec.?schedulingGates.orValue([]).filter(g, g.name != $GATE)"
+        " == oldObject.spec.?schedulingGates.orValue([]).filter(g, g.name != $GATE)"
+        ' ? [] : ["other gates"])',
+    ),
+    Variable("movedMetadata", _owner_moved(_OTHER_KEYS)),
+    Variable(
+        "ephemeral",
+        'request.?subResource.orValue("") == "ephemeralcontainers" && variables.governed'
+        " ? dyn(object.spec.?ephemeralContainers.orValue([])) : dyn([])",
+    ),
+    Variable("ephemeralPrivileged", privileged("variables.ephemeral")),
+    Variable(
+        "ephemeralEnv",
+        "variables.ephemeral.filter(c, c.?env.orValue([]).exists(e,"
+        f" e.name in {json.dumps(DEVICE_ENV)})).map(c, c.name)",
+    ),
+)
+
+CHANGES: Final = Policy(
+    name="sovereign-gpu-pod-update",
+    purpose="Changes of pods: the gate and what is ours only with the right, and nothing beside.",
+    match=(Match("", ("pods", "pods/ephemeralcontainers"), ("UPDATE",)),),
+    # The operator's identity is held to its task in exempt namespaces as well.
+    scope=Scope.EVERYWHERE,
+    variables=_VARIABLES + _CHANGE_VARIABLES,
+    validations=(
+        Validation(
+            "release",
+            "variables.exempt || !variables.released || variables.mayRelease",
+            '"the gate sovereign-gpu.io/quota removed by " + request.userInfo.username',
+            "only holders of update on gpupools/release lift it, when quota is free",
+        ),
+        Validation(
+            "pod-metadata-update",
+            f"variables.exempt || {_METADATA_RULE}",
+            _METADATA_FOUND,
+            "only holders of update on gpupools/release write under sovereign-gpu.io/",
+        ),
+        Validation(
+            "pod-location-update",
+            f"variables.exempt || !variables.governed || {_PLACE_RULE}",
+            _PLACE_FOUND,
+            "region and zone of a pod are written when it is bound",
+        ),
+        Validation(
+            "toleration-update",
+            "variables.exempt || variables.addedTolerations.size() == 0 || variables.mayRelease",
+            '"a toleration added for " + variables.addedTolerations.join(", ")',
+            "the tolerations that the pod was created with",
+        ),
+        Validation(
+            "release-spec",
+            "!variables.bound_to_release || variables.movedSpec.size() == 0",
+            'variables.bound_to_release ? variables.movedSpec.join(", ") + " changed" : ""',
+            "a release, and the operator at any time, change gate, affinity and our metadata only",
+        ),
+        Validation(
+            "release-metadata",
+            "!variables.bound_to_release || variables.movedMetadata.size() == 0",
+            'variables.bound_to_release ? variables.movedMetadata.join(", ") + " changed" : ""',
+            "a release, and the operator at any time, write metadata under sovereign-gpu.io/ only",
+        ),
+        Validation(
+            "ephemeral-privileged",
+            "variables.exempt || variables.ephemeralPrivileged.size() == 0",
+            '"privileged, or a capability that amounts to it, in ephemeral container "'
+            ' + variables.ephemeralPrivileged.join(", ")',
+            "unprivileged ephemeral containers",
+        ),
+        Validation(
+            "ephemeral-device-env",
+            "variables.exempt || variables.ephemeralEnv.size() == 0",
+            '"a variable that hands out GPUs in ephemeral container "'
+            ' + variables.ephemeralEnv.join(", ")',
+            "no NVIDIA_VISIBLE_DEVICES and kin",
+        ),
+    ),
+)
+
+STATUS: Final = Policy(
+    name="sovereign-gpu-pod-status",
+    purpose="Status writes carry labels and annotations: ours stay; the operator writes its own.",
+    match=(Match("", ("pods/status",), ("UPDATE",)),),
+    scope=Scope.EVERYWHERE,
+    variables=(
+        *_VARIABLES,
+        Variable(
+            "movedStatus",
+            cel.moved_fields("status", STATUS_FIELDS)
+            + "\n+ (object.status.?conditions.orValue([]).filter(c, c.type != $CONDITION)"
+            " == oldObject.status.?conditions.orValue([]).filter(c, c.type != $CONDITION)"
+            ' ? [] : ["other conditions"])\n+ '
+            + f"{cel.changed_keys(*_LABELS, 'true')}\n+ {cel.changed_keys(*_ANNOTATIONS, 'true')}",
+        ),
+    ),
+    validations=(
+        Validation(
+            "pod-metadata-status",
+            f"variables.exempt || {_METADATA_RULE}",
+            _METADATA_FOUND,
+            "only holders of update on gpupools/release write under sovereign-gpu.io/",
+        ),
+        Validation(
+            "pod-location-status",
+            f"variables.exempt || !variables.governed || {_PLACE_RULE}",
+            _PLACE_FOUND,
+            "region and zone of a pod are written when it is bound",
+        ),
+        Validation(
+            "operator-status",
+            "!variables.operator || variables.movedStatus.size() == 0",
+            'variables.operator ? variables.movedStatus.join(", ") + " changed" : ""',
+            "the operator writes the condition sovereign-gpu.io/QuotaReserved only",
+        ),
+    ),
+)

@@ -1,0 +1,77 @@
+"""What an installation chooses, as literals of the policies.
+
+The choices are rendered into the expressions, and no object is read when a request is judged:
+an object could be missing, late or written by somebody else.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from sovereign_gpu import names
+
+COUNTED_RESOURCES: Final = ("cpu", "memory", "ephemeral-storage", names.GPU_RESOURCE)
+"""What governed pods may always ask for, besides `hugepages-*`."""
+
+DEFAULT_EXEMPT: Final = ("kube-system", "kube-public", "kube-node-lease", "gpu-operator")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The values that the chart knows under `admission`.
+
+    Attributes:
+        namespace: Where the operator runs.
+        service_account: The operator's own identity there.
+        exempt_namespaces: Infrastructure; its pods are not judged, and count as foreign.
+        exempt_service_accounts: `namespace:name`; their pods are not judged outside governed
+            namespaces. Nothing is exempt inside one.
+        scheduler_users: Who may bind without the right `gpupools/bind`.
+        known_resources: What governed pods may ask for beyond `COUNTED_RESOURCES`.
+        allowed_host_paths: Host directories that governed pods may mount, with all below.
+        gpu_taint: Taint key of GPU nodes.
+    """
+
+    namespace: str = "sovereign-gpu-system"
+    service_account: str = "sovereign-gpu"
+    exempt_namespaces: tuple[str, ...] = DEFAULT_EXEMPT
+    exempt_service_accounts: tuple[str, ...] = ()
+    scheduler_users: tuple[str, ...] = ("system:kube-scheduler",)
+    known_resources: tuple[str, ...] = ()
+    allowed_host_paths: tuple[str, ...] = ()
+    gpu_taint: str = names.GPU_TAINT
+
+    @property
+    def operator_user(self) -> str:
+        """The user name under which the API server knows the operator."""
+        return f"system:serviceaccount:{self.namespace}:{self.service_account}"
+
+    def literals(self) -> dict[str, str]:
+        """Placeholder name to CEL literal."""
+        users = [f"system:serviceaccount:{name}" for name in self.exempt_service_accounts]
+        return {
+            "operatorUser": json.dumps(self.operator_user),
+            "exemptNamespaces": json.dumps(list(self.exempt_namespaces)),
+            "exemptUsers": json.dumps(users),
+            "schedulerUsers": json.dumps(list(self.scheduler_users)),
+            "knownResources": json.dumps([*COUNTED_RESOURCES, *self.known_resources]),
+            "hostPaths": json.dumps(list(self.allowed_host_paths)),
+            "gpuTaint": json.dumps(self.gpu_taint),
+        }
+
+
+_VALUES: Final = ".Values.admission."
+_COUNTED: Final = " ".join(json.dumps(name) for name in COUNTED_RESOURCES)
+
+HELM_LITERALS: Final = {
+    "operatorUser": '{{ include "sovereign-gpu.operatorUser" . | toJson }}',
+    "exemptNamespaces": "{{ " + _VALUES + "exemptNamespaces | toJson }}",
+    "exemptUsers": '{{ include "sovereign-gpu.exemptUsers" . }}',
+    "schedulerUsers": "{{ " + _VALUES + "schedulerUsers | toJson }}",
+    "knownResources": "{{ concat (list " + _COUNTED + ") " + _VALUES + "knownResources | toJson }}",
+    "hostPaths": "{{ " + _VALUES + "allowedHostPaths | toJson }}",
+    "gpuTaint": "{{ " + _VALUES + "gpuTaint | toJson }}",
+}
+"""The same placeholders as the chart fills them in."""
