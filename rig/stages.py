@@ -41,8 +41,8 @@ def _annotation(name: str) -> str:
 
 
 def _at(base: str, name: str) -> str:
-    """Return the jq expression of a point in time: `base` plus the seconds of an annotation."""
-    return f"(({base}) | fromdate) + (({_annotation(name)} // 0) | tonumber) | todate"
+    """Return the jq expression of a point in time: `base` (epoch) plus an annotation's seconds."""
+    return f"({base}) + (({_annotation(name)} // 0) | tonumber) | todate"
 
 
 def configuration(lease_seconds: int) -> list[dict[str, Any]]:
@@ -200,7 +200,6 @@ hostIPs: [{ip: 127.0.0.1}]
 {{ with .metadata }}
 {{ with PodIPsWith $.spec.nodeName $shared .uid .name .namespace }}
 podIP: {{ index . 0 | Quote }}
-podIPs: [{ip: {{ index . 0 | Quote }}}]
 {{ end }}
 {{ end }}
 """
@@ -234,12 +233,14 @@ def _ended(phase: str, reason: str, word: str, code: str) -> str:
 def _pod_stages() -> list[dict[str, Any]]:
     present: Condition = (_DELETED, "DoesNotExist", [])
     running = (_PHASE, "In", ["Running"])
-    ends = {"durationFrom": {"expressionFrom": _at(".status.startTime", RUN_SECONDS)}}
+    ends = {"durationFrom": {"expressionFrom": _at(".status.startTime | fromdate", RUN_SECONDS)}}
     bound = (
-        '[.status.conditions[]? | select(.type == "PodScheduled") | .lastTransitionTime][0]'
-        " // .metadata.creationTimestamp"
+        '([.status.conditions[]? | select(.type == "PodScheduled") | .lastTransitionTime][0]'
+        " // .metadata.creationTimestamp) | fromdate"
     )
-    code = '{{ index .metadata.annotations "' + EXIT_CODE + '" }}'
+    # The API server writes when the grace period will be over, not when it began.
+    deleted = f"({_DELETED} | fromdate) - (.metadata.deletionGracePeriodSeconds // 0)"
+    code = '{{ index $.metadata.annotations "' + EXIT_CODE + '" }}'
     return [
         _stage(
             "Pod",
@@ -272,6 +273,6 @@ def _pod_stages() -> list[dict[str, Any]]:
             "pod-gone",
             [(_DELETED, "Exists", [])],
             {"delete": True},
-            {"durationFrom": {"expressionFrom": _at(_DELETED, STOP_SECONDS)}},
+            {"durationFrom": {"expressionFrom": _at(deleted, STOP_SECONDS)}},
         ),
     ]
