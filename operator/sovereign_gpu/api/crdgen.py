@@ -10,20 +10,17 @@ import argparse
 import difflib
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from sovereign_gpu import names
+from sovereign_gpu.api.base import Column, Resource
 from sovereign_gpu.api.parse import KINDS
 from sovereign_gpu.api.reference import reference_page
 from sovereign_gpu.api.structural import structural_schema
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sovereign_gpu.api.base import Column, Resource
 
 COMMAND = "python -m sovereign_gpu.api.crdgen"
 _HEADER = f"# Generated from operator/sovereign_gpu/api by `{COMMAND}`. Do not edit.\n"

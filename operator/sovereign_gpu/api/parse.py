@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
+from sovereign_gpu.api.base import Resource
 from sovereign_gpu.api.dataresidencypolicy import DataResidencyPolicy
 from sovereign_gpu.api.gpupool import GpuPool
 from sovereign_gpu.api.tenantquota import TenantQuota
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
-    from sovereign_gpu.api.base import Resource
 
 KINDS: dict[str, type[Resource]] = {
     kind.__name__: kind for kind in (GpuPool, TenantQuota, DataResidencyPolicy)

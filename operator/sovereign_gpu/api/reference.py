@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
 
 from sovereign_gpu import names
+from sovereign_gpu.api.base import Resource
 from sovereign_gpu.api.structural import Schema, structural_schema
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from sovereign_gpu.api.base import Resource
 
 _INTRODUCTION = (
     f"API version `{names.GROUP}/{names.VERSION}`. All kinds are cluster-scoped and in the "
@@ -42,6 +38,7 @@ def _section(kind: type[Resource]) -> Iterator[str]:
     yield f"## {kind.__name__}"
     yield ""
     yield f"Short name `{kind.naming.short}`."
+    yield ""
     for paragraph in schema["description"].split("\n\n"):
         yield " ".join(paragraph.split())
         yield ""
@@ -80,27 +77,21 @@ def _type(field: Schema) -> str:
 
 def _allowed(field: Schema) -> str:
     """Say bounds, words and rules in a few words."""
-    parts: list[str] = []
+    parts = [_bounds(field, "minItems", "maxItems", " entries"), *_value(field)]
     if field["type"] == "array":
-        parts.append(_bounds(field, "minItems", "maxItems", " entries"))
-        parts.append(_value(field["items"]))
-    else:
-        parts.append(_value(field))
-    parts += [
-        _rule(rule) for rule in field.get("x-kubernetes-validations", ()) if "message" in rule
-    ]
+        parts += _value(field["items"])
     return "; ".join(part for part in parts if part)
 
 
-def _value(field: Schema) -> str:
+def _value(field: Schema) -> Iterator[str]:
+    rules = field.get("x-kubernetes-validations", ())
     if "enum" in field:
-        return ", ".join(f"`{word}`" for word in field["enum"])
-    parts = [
-        _bounds(field, "minimum", "maximum", ""),
-        _bounds(field, "minLength", "maxLength", " characters"),
-        _bounds(field, "minProperties", "maxProperties", " entries"),
-    ]
-    return "; ".join(part for part in parts if part)
+        yield ", ".join(f"`{word}`" for word in field["enum"])
+    yield _bounds(field, "minimum", "maximum", "")
+    yield _bounds(field, "minProperties", "maxProperties", " entries")
+    if "pattern" in field or not rules:  # what a rule allows says more than the length of a text
+        yield _bounds(field, "minLength", "maxLength", " characters")
+    yield from (rule["message"].partition("allowed: ")[2] for rule in rules)
 
 
 def _bounds(field: Schema, low: str, high: str, unit: str) -> str:
@@ -108,7 +99,3 @@ def _bounds(field: Schema, low: str, high: str, unit: str) -> str:
     if most is None or most == 2**53:
         return f"≥ {least}{unit}" if low in field else ""
     return f"{least}{unit}" if least == most else f"{least} to {most}{unit}"
-
-
-def _rule(rule: dict[str, Any]) -> str:
-    return str(rule["message"].partition("allowed: ")[2])

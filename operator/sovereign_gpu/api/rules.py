@@ -7,15 +7,12 @@ both.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
 RULES_KEY = "x-kubernetes-validations"
 _FOUND = 'found "'

@@ -1,17 +1,16 @@
 """From pydantic's JSON schema to the structural schema that the API server accepts.
 
 What pydantic may emit and a CustomResourceDefinition refuses (references, unions with null,
-titles, `const`, `additionalProperties: false`) is rewritten here. A keyword that is not known
+titles, `additionalProperties: false`) is rewritten here. A keyword that is not known
 to be safe is an error: a bound that was silently dropped would be a bound that nobody checks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from sovereign_gpu.api.base import Resource
+from sovereign_gpu.api.base import Resource
 
 _KEPT = frozenset(
     {
@@ -21,7 +20,7 @@ _KEPT = frozenset(
         "x-kubernetes-validations",
     }
 )  # fmt: skip
-_DROPPED = frozenset({"$defs", "title", "default", "additionalProperties", "anyOf", "const"})
+_DROPPED = frozenset({"$defs", "title", "default", "additionalProperties", "anyOf"})
 
 Schema = dict[str, Any]
 
@@ -67,8 +66,6 @@ def _node(raw: Mapping[str, Any], definitions: Schema, path: str, *, defaults: b
     if unknown := set(source) - _KEPT - _DROPPED:
         raise SchemaError(f"{path}: {sorted(unknown)} cannot be said in a structural schema")
     node = {key: source[key] for key in _KEPT & set(source)}
-    if "const" in source:
-        node["enum"] = [source["const"]]
     if "items" in source:
         node["items"] = _node(source["items"], definitions, f"{path}[]", defaults=defaults)
     if isinstance(values := source.get("additionalProperties"), Mapping):

@@ -19,7 +19,7 @@ from sovereign_gpu.api.base import (
     Status,
 )
 from sovereign_gpu.api.rules import Extra, Rule, Unique
-from sovereign_gpu.core.model import Reason  # noqa: TC001 - pydantic evaluates it
+from sovereign_gpu.core.model import Reason
 
 TenantNamespace = Annotated[
     ObjectName,
