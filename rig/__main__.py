@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(act=act)
         command.add_argument("--name", default="default", help="which rig (default: default)")
-        command.add_argument("--profile", choices=("1.36", "1.37"), default="1.36")
+        command.add_argument("--profile", choices=("1.36", "1.37"), help="of Kubernetes")
         command.add_argument("--binaries", type=Path, help="directory that holds the daemons")
         if name == "up":
             command.add_argument("--no-kwok", action="store_true", help="nodes stay lifeless")
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 def _rig(options: argparse.Namespace) -> Rig:
     return Rig(
         options.name,
-        profile=options.profile,
+        profile=options.profile or Rig(options.name).status()["profile"],
         binaries=options.binaries,
         kwok=not getattr(options, "no_kwok", False),
     )

@@ -7,13 +7,8 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -21,23 +16,22 @@ from typing import TYPE_CHECKING, Any, Self
 import yaml
 
 from rig import binaries as binaries_module
-from rig import supervisor, users
+from rig import users
 from rig.client import Client, wait_for
 from rig.components import Files, Layout, Plan, Ports
 from rig.errors import RigError
+from rig.keeper import Keeper
 from rig.pki import Authority, KeyPair, write_private
-from rig.processes import Identity, free_ports, port_is_free
+from rig.processes import free_ports, port_is_free
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
 START_SECONDS = 60.0
 """How long one wave of daemons may take on a machine that has much else to do."""
-STOP_SECONDS = 30.0
 API_WAVES = 2
 """Waves after which the API server serves: etcd, and itself."""
-LOG_LINES = 12
 
 
 def default_root(name: str) -> Path:
@@ -77,10 +71,8 @@ class Rig:
         self._kwok = kwok
         self._binaries = binaries
         self._layout = Layout((root or default_root(name)).resolve())
-        self._report = self._layout.run / "report.json"
-        self._lifeline: int | None = None
+        self._keeper = Keeper(self._layout.run, self._layout.logs / "supervisor.log")
         self._issued: dict[str, Path] = {}
-        self._child: subprocess.Popen[bytes] | None = None
 
     # --- places -----------------------------------------------------------------------------
     @property
@@ -126,32 +118,30 @@ class Rig:
         """
         binaries = self.binaries
         with self._lock():
-            if self._running():
+            if self._keeper.running():
                 return self
+            self._refuse_another_profile()
             self._write_choices()
             ports = self._choose_ports()
             plan = Plan(self._layout, binaries, ports, self._files(), kwok=self._kwok)
             plan.write_configuration()
-            self._start(plan.build(self._report, START_SECONDS))
+            self._start(plan.build(self._keeper.report_file, START_SECONDS))
         return self
 
     def keep(self) -> None:
         """Let the control plane outlive this process; `down` ends it."""
-        if self._lifeline is not None:
-            os.write(self._lifeline, supervisor.DETACH)
-            os.close(self._lifeline)
-            self._lifeline = None
+        self._keeper.let_go()
 
     def down(self) -> None:
         """End the control plane and wait until every process of it is gone; state is kept."""
         with self._lock():
-            self._stop()
+            self._keeper.stop()
 
     def reset(self) -> Self:
         """Empty the cluster: down, forget all objects and logs, up again. Identities stay."""
-        kept = self._lifeline is None and self._running()
+        kept = self._keeper.detached and self._keeper.running()
         with self._lock():
-            self._stop()
+            self._keeper.stop()
             shutil.rmtree(self._layout.data, ignore_errors=True)
             shutil.rmtree(self._layout.logs, ignore_errors=True)
         self.up()
@@ -177,9 +167,10 @@ class Rig:
 
     def status(self) -> dict[str, Any]:
         """Return name, profile, url, phase and the daemons with pid and state."""
-        report = self._read_report()
+        report = self._keeper.report()
         phase = report.get("phase", "never started")
-        if phase not in {"stopped", "failed"} and "supervisor" in report and not self._running():
+        ended = phase in {"stopped", "failed", "never started"}
+        if not ended and not self._keeper.running():
             phase = "killed"
         up = phase in {"starting", "up", "stopping"}
         return {
@@ -294,88 +285,18 @@ class Rig:
 
     # --- the supervisor ---------------------------------------------------------------------
     def _start(self, plan: dict[str, Any]) -> None:
-        self._report.unlink(missing_ok=True)
-        plan_file = self._layout.run / "plan.json"
-        plan_file.write_text(json.dumps(plan, indent=1), encoding="utf-8")
-        reader, self._lifeline = os.pipe()
-        path = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
         try:
-            with (self._layout.logs / "supervisor.log").open("ab") as log:
-                self._child = subprocess.Popen(
-                    [sys.executable, "-m", "rig.supervisor", str(plan_file), str(reader)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=[reader],
-                    # Away from the terminal: Ctrl-C reaches it through us, in order.
-                    start_new_session=True,
-                    env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
-                )
-        finally:
-            os.close(reader)
-        try:
-            self._wait_until(self._child, lambda report: report.get("waves", 0) >= API_WAVES)
+            self._keeper.start(plan)
+            self._keeper.wait_until(lambda report: report.get("waves", 0) >= API_WAVES)
             users.bootstrap(self.client(users.BOOTSTRAP))
-            self._wait_until(self._child, lambda report: report.get("phase") == "up")
+            self._keeper.wait_until(lambda report: report.get("phase") == "up")
             self._wait_for_controllers()
+        except RigError as error:
+            self._keeper.stop()
+            raise RigError(f"rig {self.name}: {error}") from error
         except BaseException:
-            self._stop()
+            self._keeper.stop()
             raise
-
-    def _wait_until(
-        self, child: subprocess.Popen[bytes], reached: Callable[[dict[str, Any]], bool]
-    ) -> None:
-        deadline = time.monotonic() + 4 * START_SECONDS
-        while not reached(report := self._read_report()):
-            if report.get("phase") == "failed" or child.poll() is not None:
-                raise RigError(self._failure(report))
-            if time.monotonic() > deadline:
-                raise RigError(f"rig {self.name}: the supervisor does not report")
-            time.sleep(0.02)
-
-    def _failure(self, report: dict[str, Any]) -> str:
-        message = str(report.get("message") or "the supervisor ended without a report")
-        match = re.search(r"see (\S+)$", message)
-        log = Path(match.group(1)) if match else self._layout.logs / "supervisor.log"
-        lines = []
-        with contextlib.suppress(OSError):
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-        return "\n  ".join([f"rig {self.name} did not come up: {message}", *lines])
-
-    def _stop(self) -> None:
-        report = self._read_report()
-        if self._lifeline is not None:
-            os.close(self._lifeline)
-            self._lifeline = None
-        keeper = self._supervisor(report)
-        if keeper is not None:
-            keeper.signal(signal.SIGTERM)
-            if not keeper.wait_gone(STOP_SECONDS):
-                keeper.signal(signal.SIGKILL)
-        if self._child is not None:
-            self._child.wait(STOP_SECONDS)
-            self._child = None
-        # Only a supervisor that was killed leaves daemons, and the kernel ends those; wait for it.
-        for each in self._read_report().get("daemons", []):
-            if each.get("pid"):
-                Identity(each["pid"], each["started"]).wait_gone(STOP_SECONDS)
-
-    def _running(self) -> bool:
-        return self._supervisor(self._read_report()) is not None
-
-    @staticmethod
-    def _supervisor(report: dict[str, Any]) -> Identity | None:
-        if "supervisor" not in report:
-            return None
-        keeper = Identity(report["supervisor"]["pid"], report["supervisor"]["started"])
-        return keeper if keeper.alive else None
-
-    def _read_report(self) -> dict[str, Any]:
-        try:
-            report: dict[str, Any] = json.loads(self._report.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        return report
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -406,6 +327,16 @@ class Rig:
         ports = Ports(*free_ports(len(fields(Ports))))
         (self._layout.root / "ports.json").write_text(json.dumps(asdict(ports)), encoding="utf-8")
         return ports
+
+    def _refuse_another_profile(self) -> None:
+        """Objects that a newer Kubernetes stored may be unreadable to an older one."""
+        stored = self._read_choices().get("profile", self.profile)
+        if stored != self.profile and self._layout.data.exists():
+            raise RigError(
+                f"rig {self.name} holds objects of Kubernetes {stored}; "
+                f"empty it for {self.profile} with `python -m rig reset --name {self.name} "
+                f"--profile {self.profile}`"
+            )
 
     def _write_choices(self) -> None:
         choices = {"profile": self.profile, "kwok": self._kwok}
