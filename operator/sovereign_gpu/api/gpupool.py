@@ -268,7 +268,8 @@ class GpuPoolStatus(Status):
         Conditions,
         Field(
             description=(
-                "Ready: nodes are in the pool and counted. Reconciling: the operator is "
+                "Ready: the pool is in force; the reason says when it has no nodes, or nodes in "
+                "another region. Reconciling: the operator is "
                 "still catching up. Stalled: somebody has to change something, the message "
                 "says what. Clashing: another pool claims the same node or puts the same "
                 "region into another country. Oversubscribed: the guarantees given on the "

@@ -105,7 +105,14 @@ class TenantQuotaSpec(Spec):
 class PoolUsage(Status):
     """What the tenant has of one pool."""
 
-    name: Annotated[str, Field(min_length=1, max_length=63, description="Name of the GpuPool.")]
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=63,
+            description="Name of the GpuPool; none for pods that wait without one.",
+        ),
+    ]
     guaranteed: Annotated[Count, Field(description="GPUs guaranteed, as in spec.")] = 0
     used: Annotated[
         Count, Field(description="GPUs charged: those of pods released and not yet finished.")
@@ -168,7 +175,8 @@ class TenantQuotaStatus(Status):
         Conditions,
         Field(
             description=(
-                "Ready: the namespaces are assigned and counted; a full quota is Ready. "
+                "Ready: the namespaces are assigned and counted, and the policies and pools "
+                "exist; a full quota is Ready. "
                 "Reconciling: the operator is still catching up. Stalled: somebody has to "
                 "change something, the message says what. Clashing: another tenant holds one "
                 "of the namespaces. OverQuota: more is used than guaranteed."
