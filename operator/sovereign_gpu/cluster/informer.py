@@ -73,6 +73,7 @@ class Informer(Generic[T]):
         self._kind = kind
         self._store = store
         self._silence = silence
+        self.name = kind.path.rsplit("/", 1)[-1]
         self.health = Health()
 
     async def run(self) -> None:

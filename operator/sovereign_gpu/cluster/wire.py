@@ -187,6 +187,7 @@ class ErrorEvent(TypedDict):
     object: WatchError
 
 
+POD = TypeAdapter(PodWire)
 POD_LIST = TypeAdapter(PodList)
 POD_EVENT = TypeAdapter(PodEvent)
 NODE_LIST = TypeAdapter(NodeList)

@@ -176,8 +176,8 @@ class Writer:
             self._pump()
 
     async def _politely(self) -> None:
-        loop = asyncio.get_running_loop()
-        while (pause := self._resume_at - loop.time()) > 0:
+        pause = self._resume_at - asyncio.get_running_loop().time()
+        if pause > 0:
             await asyncio.sleep(pause)
 
     def _slow_down(self, pause: float) -> None:

@@ -1,1 +1,1 @@
-"""The decisions, pure: no I/O, no clock, no randomness; frozen data in, decisions with reasons out."""
+"""The decisions, pure: no I/O, no clock, no randomness; data in, decisions with reasons out."""

@@ -135,7 +135,7 @@ class _Pass:
     name: str
     _heap: list[tuple[tuple[int, float, str], Line]] | None = None
     _refused: dict[int, tuple[str, Wait]] = field(default_factory=dict)
-    """Per size in GPUs, a wait that does not depend on nodes: it holds for all lines of the size."""
+    """Per size in GPUs, a wait that does not depend on nodes, so that it holds for the size."""
 
     def next(self) -> Release | None:
         """Return the tenant's next release, or None when no line of it can move."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sovereign_gpu.core.model import Resources
 
 FOREIGN = ""
-"""Tenant of charges that belong to no tenant: infrastructure, static pods, ungoverned namespaces."""
+"""Tenant of charges that belong to nobody: infrastructure, static pods, ungoverned namespaces."""
 
 
 @dataclass(frozen=True, slots=True)

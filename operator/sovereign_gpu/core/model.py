@@ -36,7 +36,7 @@ class Resources(NamedTuple):
 
 
 class Requirement(NamedTuple):
-    """One label requirement; operators as in Kubernetes: In, NotIn, Exists, DoesNotExist, Gt, Lt."""
+    """One label requirement: In, NotIn, Exists, DoesNotExist, Gt or Lt, as in Kubernetes."""
 
     key: str
     operator: str

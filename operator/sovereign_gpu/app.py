@@ -1,0 +1,230 @@
+"""The composition root: builds every part, owns the order of start and end.
+
+Start: credentials, health, custom resources, lease; then, as the leader, informers and the loop.
+End (SIGTERM): no new decisions, writes in flight finish, the lease is given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import secrets
+import signal
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import kopf
+
+from sovereign_gpu import __version__, names
+from sovereign_gpu.cluster import decode, wire
+from sovereign_gpu.cluster.informer import Informer, Kind
+from sovereign_gpu.cluster.lease import Lease, LeaseLostError
+from sovereign_gpu.cluster.session import Api, load_credentials
+from sovereign_gpu.cluster.store import Store
+from sovereign_gpu.cluster.writer import Writer
+from sovereign_gpu.controller.loop import Controller, Stores
+from sovereign_gpu.controller.marks import Marks
+from sovereign_gpu.controller.registry import Registry
+from sovereign_gpu.controller.releases import Releaser
+from sovereign_gpu.controller.reports import Reports
+from sovereign_gpu.controller.status import StatusMaker
+from sovereign_gpu.controller.waits import Waits
+from sovereign_gpu.core.engine import Engine
+from sovereign_gpu.core.model import Namespace, Node, Pod
+from sovereign_gpu.handlers import resources
+from sovereign_gpu.settings import Settings
+from sovereign_gpu.telemetry import health
+from sovereign_gpu.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_STUCK_AFTER = 30.0
+"""Seconds without a turn of the loop after which the process is not alive."""
+_SILENT_AFTER = 180.0
+"""Seconds without a word from a watch after which the process is not ready."""
+_DRAIN = 20.0
+"""Seconds that writes in flight have to end; below the chart's termination grace period."""
+
+PODS = Kind[Pod](
+    path="/api/v1/pods",
+    lists=wire.POD_LIST,
+    events=wire.POD_EVENT,
+    decode=decode.pod,
+    key=lambda source: str(source["metadata"]["uid"]),
+    # Finished pods hold nothing: the server reports them as deleted the moment they finish.
+    field_selector="status.phase!=Succeeded,status.phase!=Failed",
+)
+NODES = Kind[Node](
+    path="/api/v1/nodes",
+    lists=wire.NODE_LIST,
+    events=wire.NODE_EVENT,
+    decode=decode.node,
+    key=lambda source: str(source["metadata"]["name"]),
+)
+NAMESPACES = Kind[Namespace](
+    path="/api/v1/namespaces",
+    lists=wire.NAMESPACE_LIST,
+    events=wire.NAMESPACE_EVENT,
+    decode=decode.namespace,
+    key=lambda source: str(source["metadata"]["name"]),
+)
+
+
+class Operator:
+    """One process of the operator."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._credentials = load_credentials(settings.kubeconfig)
+        self._api = Api(self._credentials, user_agent=f"sovereign-gpu/{__version__}")
+        self._wake = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._leading = False
+        engine = Engine()
+        registry = Registry(self._wake.set)
+        writer = Writer(self._api, most=settings.writes_in_flight)
+        metrics = Metrics(engine)
+        self._lease = Lease(
+            self._api,
+            settings.lease_namespace,
+            settings.lease_name,
+            # A restarted container has the same host name and must not pass for its predecessor.
+            holder=f"{settings.identity}_{secrets.token_hex(4)}",
+            duration=settings.lease_seconds,
+        )
+        releaser = Releaser(
+            api=self._api,
+            writer=writer,
+            engine=engine,
+            metrics=metrics,
+            signature=lambda: self._lease.token,
+            wake=self._wake.set,
+            timeout=min(10.0, settings.lease_seconds),
+        )
+        stores = Stores(Store(self._wake), Store(self._wake), Store(self._wake))
+        marks = Marks(engine, writer)
+        maker = StatusMaker(
+            engine, releaser.reserved_since, marks.clashing, lambda: self._controller.started
+        )
+        self._controller = Controller(
+            engine=engine,
+            stores=stores,
+            registry=registry,
+            releaser=releaser,
+            marks=marks,
+            waits=Waits(engine, writer),
+            reports=Reports(registry, writer, maker, self._lease.holder),
+            writer=writer,
+            metrics=metrics,
+            wake=self._wake,
+            informers=(
+                Informer(self._api, NAMESPACES, stores.namespaces),
+                Informer(self._api, NODES, stores.nodes),
+                Informer(self._api, PODS, stores.pods),
+            ),
+            resources_read=asyncio.Event(),
+        )
+        metrics.source = self._controller
+        metrics.violations_total = lambda: maker.violations_total
+
+    async def run(self) -> int:
+        """Run until SIGTERM or SIGINT (0) or until the lease is lost (1)."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        gc.set_threshold(50_000, 20, 50)  # few, long-lived records; scanning them is waste
+        runner = await health.serve(
+            self._settings.host, self._settings.port, self._checks(), self._controller.metrics
+        )
+        tasks = [
+            asyncio.create_task(self._lead(), name="lead"),
+            asyncio.create_task(self._serve_resources(), name="kopf"),
+            asyncio.create_task(self._stop.wait(), name="stop"),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return self._reason(done)
+        finally:
+            await self._end(tasks)
+            await runner.cleanup()
+            await self._api.close()
+
+    def _reason(self, done: Iterable[asyncio.Task[Any]]) -> int:
+        for task in done:
+            error = task.exception()
+            if error is None:
+                continue
+            if isinstance(error, ExceptionGroup) and error.subgroup(LeaseLostError):
+                log.error("the lease is lost: %s; ending at once", error.exceptions[0])
+                self._leading = False
+            else:
+                log.error("task %s failed", task.get_name(), exc_info=error)
+            return 1
+        return 0
+
+    async def _end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        grace = _DRAIN if self._leading else 0.0
+        await self._controller.writer.close(grace)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._leading:
+            await self._lease.give_back()
+
+    async def _lead(self) -> None:
+        await self._lease.acquire()
+        self._leading = True
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._hold())
+            for informer in self._controller.informers:
+                group.create_task(informer.run())
+            group.create_task(
+                resources.resync(
+                    self._api, self._controller.registry, self._controller.resources_read
+                )
+            )
+            group.create_task(self._controller.run())
+
+    async def _hold(self) -> None:
+        await self._lease.hold()
+
+    async def _serve_resources(self) -> None:
+        registry = resources.build(self._controller.registry, self._credentials)
+        await kopf.operator(
+            registry=registry,
+            settings=resources.settings(),
+            clusterwide=True,
+            standalone=True,
+            stop_flag=self._stop,
+        )
+
+    def _checks(self) -> health.Checks:
+        def alive() -> str:
+            if not self._controller.started:
+                return ""
+            idle = time.monotonic() - self._controller.turned_at
+            return f"the loop last turned {idle:.0f} s ago" if idle > _STUCK_AFTER else ""
+
+        def ready() -> str:
+            if not self._leading:
+                return "not the leader"
+            if not self._controller.started:
+                return "reading the cluster"
+            for informer in self._controller.informers:
+                silent = time.monotonic() - informer.health.last_contact
+                if silent > _SILENT_AFTER:
+                    return f"no word on {informer.name} for {silent:.0f} s"
+            return ""
+
+        return health.Checks(alive, ready)
+
+
+async def run(settings: Settings) -> int:
+    """Build and run one operator; returns the exit code."""
+    log.info("sovereign-gpu %s, group %s", __version__, names.GROUP)
+    with contextlib.suppress(asyncio.CancelledError):
+        return await Operator(settings).run()
+    return 0

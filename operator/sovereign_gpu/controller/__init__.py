@@ -1,0 +1,1 @@
+"""From what changed to what is written: the loop around the engine and what it sends."""

@@ -1,0 +1,124 @@
+"""Carries a decision to the API server and its answer back to the engine.
+
+Accepted: the gate is gone for good. Refused: nothing was written, but somebody else may have
+changed the pod, so it is read again before its GPUs are given to another. Unknown: the writer
+asks until it knows; the GPUs stay charged meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from sovereign_gpu import names
+from sovereign_gpu.cluster import decode, patches, wire
+from sovereign_gpu.cluster.errors import NOT_FOUND, ApiError, ClusterError, UncertainError
+from sovereign_gpu.cluster.session import JSON_PATCH, Api
+from sovereign_gpu.cluster.writer import Lane, Write, Writer
+from sovereign_gpu.core.engine import Engine
+from sovereign_gpu.core.model import Pod, Release
+from sovereign_gpu.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_RETRY_REFUSED = 10.0
+"""Seconds before a refused pod is tried again."""
+
+
+@dataclass(slots=True)
+class Releaser:
+    """Sends releases; knows which are under way."""
+
+    api: Api
+    writer: Writer
+    engine: Engine
+    metrics: Metrics
+    signature: Callable[[], str]
+    """What releases are signed with: the lease's token."""
+    wake: Callable[[], None]
+    timeout: float
+    """Seconds for one request; less than the lease, so that a lost leader's writes run out."""
+    reserved_since: dict[str, float] = field(default_factory=dict)
+    """Monotonic time at which a pod was released and not seen bound since."""
+
+    def send(self, decision: Release) -> None:
+        """Send one decision."""
+        pod = decision.pod
+        self.writer.submit(
+            Write(
+                lane=Lane.RELEASE,
+                key=f"pod/{pod.uid}",
+                method="PATCH",
+                path=pod_path(pod),
+                body=patches.release(decision, self.engine.pools[decision.pool], self.signature()),
+                content_type=JSON_PATCH,
+                done=partial(self._answered, decision),
+                persist=True,
+                timeout=self.timeout,
+            )
+        )
+
+    async def _answered(self, decision: Release, error: ApiError | UncertainError | None) -> None:
+        pod = decision.pod
+        if error is None:
+            log.debug(
+                "released %s/%s to pool %s node %s",
+                pod.namespace,
+                pod.name,
+                decision.pool,
+                decision.node,
+            )
+            self.reserved_since[pod.uid] = time.monotonic()
+            self.metrics.released(decision, waited=max(0.0, time.time() - pod.created))
+        elif isinstance(error, ApiError):
+            log.warning("release of %s/%s refused: %s", pod.namespace, pod.name, error)
+            self.metrics.refused(decision.tenant)
+            await self._look_again(pod, error)
+        # Unknown and given up happens only while we end: the next leader reads the truth.
+
+    async def _look_again(self, pod: Pod, refusal: ApiError) -> None:
+        while True:
+            try:
+                content = await self.api.request("GET", pod_path(pod))
+                break
+            except ApiError as error:
+                if error.status == NOT_FOUND:
+                    self.engine.remove_pod(pod.uid)
+                    self.wake()
+                    return
+                log.warning("reading %s/%s: %s", pod.namespace, pod.name, error)
+            except ClusterError as error:
+                log.warning("reading %s/%s: %s", pod.namespace, pod.name, error)
+            await asyncio.sleep(1.0)  # stays charged until we know
+        source = wire.POD.validate_json(content)
+        current = decode.pod(source)
+        if current.uid != pod.uid or source.get("status", {}).get("phase") in decode.TERMINAL:
+            self.engine.remove_pod(pod.uid)
+        elif names.GATE not in current.gates:
+            self.engine.put_pod(current)  # an earlier try of ours had landed
+        else:
+            self.engine.take_back(pod.uid, refusal.message)
+            asyncio.get_running_loop().call_later(_RETRY_REFUSED, self._retry, pod.uid)
+        self.wake()
+
+    def _retry(self, uid: str) -> None:
+        pod = self.engine.pods.get(uid)
+        if pod is not None:
+            self.engine.place(pod)
+            self.wake()
+
+    def settle(self, uid: str, pod: Pod | None) -> None:
+        """Note what the watch shows of a pod, to know which released pods do not bind."""
+        if pod is None or pod.node or names.GATE in pod.gates or not pod.demand.gpus:
+            self.reserved_since.pop(uid, None)
+        else:
+            self.reserved_since.setdefault(uid, time.monotonic())
+
+
+def pod_path(pod: Pod) -> str:
+    """Return the path of a pod in the API."""
+    return f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"

@@ -1,0 +1,283 @@
+"""What the status of each custom resource says: numbers and conditions, without times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from sovereign_gpu import names
+from sovereign_gpu.controller.registry import Entry
+from sovereign_gpu.core import explain, report
+from sovereign_gpu.core.engine import Engine
+from sovereign_gpu.core.model import Reason
+
+_UNBOUND_AFTER = 30.0
+"""Seconds after which a released pod that is not bound is reported as CannotBind."""
+_LONGEST_MESSAGE = 1024
+_MOST_ROWS = 64
+
+
+class Aspect(NamedTuple):
+    """A condition without its time."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str = ""
+
+
+@dataclass(slots=True)
+class StatusMaker:
+    """Reads the engine's books once per `refresh` and serves all objects from that."""
+
+    engine: Engine
+    reserved_since: dict[str, float]
+    clashing: dict[str, str]
+    ready: Callable[[], bool]
+    """Whether the whole cluster has been read."""
+    violations_total: dict[str, int] = field(default_factory=dict)
+    _violating: dict[str, set[str]] = field(default_factory=dict)
+    _pools: dict[str, report.PoolReport] = field(default_factory=dict)
+    _tenants: dict[str, report.TenantReport] = field(default_factory=dict)
+    _policies: dict[str, report.PolicyReport] = field(default_factory=dict)
+
+    def refresh(self) -> None:
+        """Read the books."""
+        self._pools = report.pools(self.engine)
+        self._tenants = report.tenants(self.engine)
+        self._policies = report.policies(self.engine)
+        self._add_unbound()
+
+    def _add_unbound(self) -> None:
+        limit = time.monotonic() - _UNBOUND_AFTER
+        for uid, since in self.reserved_since.items():
+            charge = self.engine.ledger.charges.get(uid)
+            if since > limit or charge is None or charge.tenant not in self._tenants:
+                continue
+            row = self._tenants[charge.tenant].waiting.setdefault(
+                Reason.CANNOT_BIND, report.WaitReport()
+            )
+            row.pods += 1
+            row.gpus += charge.demand.gpus
+            row.message = explain.cannot_bind(row.pods, charge.pool).message
+
+    def make(self, entry: Entry) -> tuple[dict[str, Any], list[Aspect]]:
+        """Return the status of one object without observedGeneration, and its conditions."""
+        if entry.spec is None:
+            stalled = Aspect("Stalled", "True", "InvalidSpec", entry.problem)
+            return {}, [
+                Aspect("Ready", "False", "InvalidSpec", entry.problem),
+                _reconciled(),
+                stalled,
+            ]
+        if not self.ready():
+            message = explain.starting().message
+            return {}, [
+                Aspect("Ready", "Unknown", "Starting", message),
+                Aspect("Reconciling", "True", "Starting", message),
+                Aspect("Stalled", "False", "Starting"),
+            ]
+        match entry.kind:
+            case "GpuPool":
+                return self._pool(entry)
+            case "TenantQuota":
+                return self._tenant(entry)
+            case "DataResidencyPolicy":
+                return self._policy(entry)
+
+    def _pool(self, entry: Entry) -> tuple[dict[str, Any], list[Aspect]]:
+        numbers = self._pools.get(entry.name, report.PoolReport())
+        products = sorted(numbers.products)[:_MOST_ROWS]
+        status = {
+            "nodes": {
+                "enrolled": numbers.enrolled,
+                "ready": numbers.ready,
+                "cordoned": numbers.cordoned,
+                "unhealthy": numbers.unhealthy,
+                "companions": numbers.companions,
+            },
+            "gpus": {
+                "capacity": numbers.capacity,
+                "allocatable": numbers.allocatable,
+                "counted": numbers.counted,
+                "reserved": numbers.reserved,
+                "foreign": numbers.foreign,
+                "free": numbers.free,
+                "wholeNodesFree": numbers.whole_nodes_free,
+            },
+            "products": [
+                {"product": p, "nodes": numbers.products[p], "gpus": numbers.product_gpus[p]}
+                for p in products
+            ],
+        }
+        return status, self._pool_conditions(entry.name, numbers)
+
+    def _pool_conditions(self, name: str, numbers: report.PoolReport) -> list[Aspect]:
+        region_clash = self.engine.clashes.get(name)
+        node_clash = (
+            f"nodes of this pool are also claimed by {', '.join(sorted(numbers.rivals))}; they "
+            "stay where they are"
+            if numbers.rivals
+            else ""
+        )
+        if region_clash:
+            ready = Aspect("Ready", "False", "RegionInTwoCountries", region_clash)
+        elif not numbers.enrolled + numbers.companions:
+            spec = self.engine.pools[name]
+            hint = (
+                f"no node carries the label of the pool and matches spec.nodes.selector; a platform "
+                f"admin enrols nodes with {names.NODE_POOL_LABEL}={name}"
+                if spec.labelled
+                else "no node matches spec.nodes.selector"
+            )
+            ready = Aspect("Ready", "True", "NoNodes", hint)
+        elif numbers.misplaced:
+            ready = Aspect(
+                "Ready",
+                "True",
+                "NodesElsewhere",
+                f"{numbers.misplaced} nodes show another region than spec.location.region "
+                f"{self.engine.pools[name].region}; they are left out",
+            )
+        else:
+            ready = Aspect("Ready", "True", "Counted", f"{numbers.enrolled} nodes are counted")
+        promised = numbers.guaranteed > numbers.capacity
+        return [
+            ready,
+            _reconciled(),
+            Aspect("Stalled", "True", "RegionInTwoCountries", region_clash)
+            if region_clash
+            else Aspect("Stalled", "False", "InOrder"),
+            Aspect("Clashing", "True", "RegionInTwoCountries", region_clash)
+            if region_clash
+            else Aspect("Clashing", "True", "NodesClaimedTwice", node_clash)
+            if node_clash
+            else Aspect("Clashing", "False", "InOrder"),
+            Aspect(
+                "Oversubscribed",
+                "True" if promised else "False",
+                "GuaranteesExceedCapacity" if promised else "InOrder",
+                f"{numbers.guaranteed} GPUs guaranteed, {numbers.capacity} there"
+                if promised
+                else "",
+            ),
+        ]
+
+    def _tenant(self, entry: Entry) -> tuple[dict[str, Any], list[Aspect]]:
+        numbers = self._tenants.get(entry.name, report.TenantReport())
+        rows = list(numbers.pools.items())[:_MOST_ROWS]
+        waiting = sorted(numbers.waiting.items(), key=lambda item: (-item[1].pods, item[0]))
+        status = {
+            "total": _row(*(sum(getattr(row, part) for _, row in rows) for part in _ROW_PARTS)),
+            "pools": [
+                {"name": name or "none", **_row(*(getattr(row, part) for part in _ROW_PARTS))}
+                for name, row in rows
+            ],
+            "waiting": [
+                {
+                    "reason": reason,
+                    "pods": wait.pods,
+                    "gpus": wait.gpus,
+                    "message": wait.message[:_LONGEST_MESSAGE],
+                }
+                for reason, wait in waiting
+            ],
+        }
+        return status, self._tenant_conditions(entry.name, numbers)
+
+    def _tenant_conditions(self, name: str, numbers: report.TenantReport) -> list[Aspect]:
+        spec = self.engine.tenants[name]
+        clash = self.clashing.get(name)
+        absent = [n for n in spec.namespaces if n not in self.engine.namespaces]
+        no_policy = [n for n in spec.policies if n not in self.engine.policies]
+        no_pool = [n for n, _ in spec.guaranteed if n not in self.engine.pools]
+        over = [
+            f"{row.used} of {row.guaranteed} in pool {pool or 'none'}"
+            for pool, row in numbers.pools.items()
+            if row.used > row.guaranteed
+        ]
+        if clash:
+            ready = Aspect("Ready", "False", "Clashing", clash)
+        elif no_policy:
+            missing = ", ".join(no_policy)
+            ready = Aspect(
+                "Ready",
+                "False",
+                "PolicyMissing",
+                f"DataResidencyPolicy {missing} does not exist yet",
+            )
+        elif no_pool:
+            missing = ", ".join(no_pool)
+            ready = Aspect("Ready", "False", "PoolMissing", f"GpuPool {missing} does not exist yet")
+        elif absent:
+            missing = ", ".join(absent)
+            ready = Aspect(
+                "Ready", "True", "NamespacesMissing", f"namespace {missing} does not exist yet"
+            )
+        else:
+            ready = Aspect("Ready", "True", "Assigned", "namespaces are assigned and counted")
+        return [
+            ready,
+            _reconciled(),
+            Aspect("Stalled", "True", "Clashing", clash)
+            if clash
+            else Aspect("Stalled", "False", "InOrder"),
+            Aspect("Clashing", "True", "NamespaceTaken", clash)
+            if clash
+            else Aspect("Clashing", "False", "InOrder"),
+            Aspect("OverQuota", "True", "UsesMoreThanGuaranteed", "; ".join(over))
+            if over
+            else Aspect("OverQuota", "False", "InOrder"),
+        ]
+
+    def _policy(self, entry: Entry) -> tuple[dict[str, Any], list[Aspect]]:
+        numbers = self._policies.get(entry.name, report.PolicyReport())
+        total = self._count_violations(entry, numbers)
+        status = {
+            "eligible": {
+                "pools": len(numbers.pools),
+                "nodes": numbers.nodes,
+                "regions": list(numbers.regions[:256]),
+            },
+            "violations": {"now": len(numbers.violations), "total": total},
+        }
+        spec = self.engine.policies[entry.name]
+        if not spec.countries:
+            message = "spec.countries: every country of sets and include is excluded"
+            ready = Aspect("Ready", "False", "NoCountryAllowed", message)
+            return status, [ready, _reconciled(), Aspect("Stalled", "True", *ready[2:])]
+        ready = Aspect("Ready", "True", "InForce", f"{len(spec.countries)} countries are allowed")
+        return status, [ready, _reconciled(), Aspect("Stalled", "False", "InOrder")]
+
+    def _count_violations(self, entry: Entry, numbers: report.PolicyReport) -> int:
+        stored = int(entry.status.get("violations", {}).get("total", 0))
+        known = self._violating.get(entry.uid)
+        now = set(numbers.violations)
+        if known is None:
+            # Pods in violation when we start were counted by whoever stored the total.
+            fresh = max(0, len(now) - int(entry.status.get("violations", {}).get("now", 0)))
+        else:
+            fresh = len(now - known)
+        self._violating[entry.uid] = now
+        total = max(stored, self.violations_total.get(entry.name, 0)) + fresh
+        self.violations_total[entry.name] = total
+        return total
+
+
+_ROW_PARTS = ("guaranteed", "used", "reserved", "pending_gpus", "pending_pods")
+
+
+def _row(guaranteed: int, used: int, reserved: int, gpus: int, pods: int) -> dict[str, int]:
+    return {
+        "guaranteed": guaranteed,
+        "used": used,
+        "reserved": reserved,
+        "pendingGpus": gpus,
+        "pendingPods": pods,
+    }
+
+
+def _reconciled() -> Aspect:
+    return Aspect("Reconciling", "False", "UpToDate")

@@ -1,0 +1,109 @@
+"""The kopf side: an explicit registry with one thin handler per kind.
+
+`on.event` handlers leave no finalizers and no annotations on users' objects, so GitOps sees no
+drift and nothing is undeletable when the operator is gone. What they give up is retries, so a
+handler only translates; acting and retrying is the loop's job. kopf loses deletions that happen
+while its watch is broken; `resync` lists the few objects every minute and closes that gap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import kopf
+
+from sovereign_gpu import names
+from sovereign_gpu.cluster.errors import ClusterError
+from sovereign_gpu.cluster.session import Api, Credentials
+from sovereign_gpu.controller.registry import Kind, Registry
+
+log = logging.getLogger(__name__)
+
+PLURALS: dict[Kind, str] = {
+    "GpuPool": "gpupools",
+    "TenantQuota": "tenantquotas",
+    "DataResidencyPolicy": "dataresidencypolicies",
+}
+_RESYNC_EVERY = 60.0
+
+
+def build(registry: Registry, credentials: Credentials) -> kopf.OperatorRegistry:
+    """Return kopf's registry: a login and one handler per kind."""
+    served = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=served)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        # The same way in as our own requests; kopf asks again when the server answers 401.
+        return kopf.ConnectionInfo(
+            server=credentials.server,
+            ca_path=credentials.ca_file,
+            ca_data=credentials.ca_data.encode() if credentials.ca_data else None,
+            certificate_path=credentials.client_cert_file,
+            private_key_path=credentials.client_key_file,
+            scheme="Bearer" if credentials.bearer() else None,
+            token=credentials.bearer(),
+        )
+
+    for kind, plural in PLURALS.items():
+        _serve(served, registry, kind, plural)
+    return served
+
+
+def _serve(served: kopf.OperatorRegistry, registry: Registry, kind: Kind, plural: str) -> None:
+    @kopf.on.event(names.GROUP, names.VERSION, plural, registry=served, id=f"read-{plural}")
+    async def changed(event: kopf.RawEvent, **_: Any) -> None:
+        body = event["object"]
+        if event["type"] == "DELETED":
+            registry.remove(kind, body["metadata"]["name"])
+        else:
+            registry.put(kind, body)
+
+
+def settings() -> kopf.OperatorSettings:
+    """Return kopf's settings for three small kinds: no scanning, no events, no annotations."""
+    wanted = kopf.OperatorSettings()
+    prefix = names.GROUP
+    wanted.scanning.disabled = True
+    wanted.posting.enabled = False
+    wanted.peering.standalone = True
+    wanted.watching.server_timeout = 290
+    wanted.watching.client_timeout = 300
+    wanted.watching.connect_timeout = 10
+    wanted.networking.request_timeout = 30
+    wanted.networking.connect_timeout = 5
+    # kopf ends the process when these run out; a day of errors is not a reason to stop.
+    wanted.networking.error_backoffs = [1, 2, 3, 5, 8, 13, 21, *([30] * 2880)]
+    wanted.process.ultimate_exiting_timeout = 10
+    wanted.persistence.finalizer = f"{prefix}/finalizer"
+    wanted.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=prefix)
+    wanted.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=prefix)
+    return wanted
+
+
+async def read_all(api: Api, registry: Registry) -> None:
+    """List all three kinds once and make the registry agree with the lists.
+
+    Raises:
+        ClusterError: a list failed.
+    """
+    for kind, plural in PLURALS.items():
+        found = await api.get(f"/apis/{names.GROUP}/{names.VERSION}/{plural}")
+        for body in found["items"]:
+            registry.put(kind, body)
+        registry.keep_only(kind, {body["metadata"]["name"] for body in found["items"]})
+
+
+async def resync(api: Api, registry: Registry, read: asyncio.Event) -> None:
+    """List the custom resources now and every minute; sets `read` after the first time."""
+    while True:
+        try:
+            await read_all(api, registry)
+            read.set()
+        except ClusterError as error:
+            log.warning("listing the custom resources: %s", error)
+            if not read.is_set():
+                await asyncio.sleep(1.0)
+                continue
+        await asyncio.sleep(_RESYNC_EVERY)

@@ -1,0 +1,111 @@
+"""Settings from flags and environment, checked once at start.
+
+Each flag has an environment variable: `--lease-seconds` is `SOVEREIGN_GPU_LEASE_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sovereign_gpu import __version__
+from sovereign_gpu.cluster.errors import ConfigurationError
+
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+_MOST_IN_FLIGHT = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a running operator is told."""
+
+    host: str
+    port: int
+    kubeconfig: str | None
+    lease_namespace: str
+    lease_name: str
+    lease_seconds: float
+    identity: str
+    writes_in_flight: int
+    log_level: str
+
+
+def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings.
+
+    Raises:
+        ConfigurationError: a value cannot be used; the message names flag, found and allowed.
+        SystemExit: --help, --version or an unknown flag.
+    """
+    parser = argparse.ArgumentParser(
+        prog="sovereign-gpu", description="Run the sovereign-gpu operator."
+    )
+
+    def flag(name: str, default: str, text: str) -> None:
+        variable = "SOVEREIGN_GPU_" + name.upper().replace("-", "_")
+        parser.add_argument(
+            f"--{name}",
+            default=environment.get(variable, default),
+            help=f"{text} (default {default or 'none'}; environment {variable})",
+        )
+
+    parser.add_argument("--version", action="version", version=__version__)
+    flag("listen", "0.0.0.0:8080", "address of /livez, /readyz and /metrics")
+    flag("kubeconfig", "", "kubeconfig to use instead of the pod's service account")
+    flag("lease-namespace", "sovereign-gpu-system", "namespace of the leader lease")
+    flag("lease-name", "sovereign-gpu", "name of the leader lease")
+    flag("lease-seconds", "15", "how long a lease holds without renewal; 2 to 300")
+    flag("identity", socket.gethostname(), "name of this process in the lease; unique")
+    flag("writes-in-flight", "32", f"most requests in flight; 1 to {_MOST_IN_FLIGHT}")
+    flag("log-level", "info", "one of " + ", ".join(_LOG_LEVELS))
+    found = parser.parse_args(arguments)
+    host, port = _address(found.listen)
+    return Settings(
+        host=host,
+        port=port,
+        kubeconfig=found.kubeconfig or None,
+        lease_namespace=_word("lease-namespace", found.lease_namespace),
+        lease_name=_word("lease-name", found.lease_name),
+        lease_seconds=_number("lease-seconds", found.lease_seconds, 2, 300),
+        identity=_word("identity", found.identity),
+        writes_in_flight=int(
+            _number("writes-in-flight", found.writes_in_flight, 1, _MOST_IN_FLIGHT)
+        ),
+        log_level=_choice("log-level", found.log_level, _LOG_LEVELS),
+    )
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 0 <= int(port) <= 65535:  # noqa: PLR2004
+        raise ConfigurationError(
+            f"--listen: found {text!r}, allowed HOST:PORT with a port to 65535"
+        )
+    return host.strip("[]"), int(port)
+
+
+def _word(name: str, text: str) -> str:
+    if not text or any(character.isspace() for character in text):
+        raise ConfigurationError(f"--{name}: found {text!r}, allowed a word without spaces")
+    return text
+
+
+def _number(name: str, text: str, least: float, most: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most:
+        raise ConfigurationError(
+            f"--{name}: found {text!r}, allowed a number from {least} to {most}"
+        )
+    return value
+
+
+def _choice(name: str, text: str, choices: Sequence[str]) -> str:
+    if text not in choices:
+        raise ConfigurationError(f"--{name}: found {text!r}, allowed {', '.join(choices)}")
+    return text

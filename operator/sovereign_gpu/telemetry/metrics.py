@@ -1,0 +1,228 @@
+"""Metrics: per tenant, pool and model, never per pod.
+
+Gauges are read from the engine's books when they are scraped, so a series vanishes with the
+object it speaks of. Counters live here, and are dropped when their tenant is gone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from sovereign_gpu import __version__
+from sovereign_gpu.core import report
+from sovereign_gpu.core.ledger import FOREIGN
+from sovereign_gpu.core.model import Release
+from sovereign_gpu.core.state import State
+
+PREFIX = "sovereign_gpu_"
+_WAIT_BUCKETS = (1, 2.5, *(5.0 * 2**i for i in range(14)))
+_POOL_GAUGES = {
+    "pool_capacity_gpus": ("capacity", "GPUs that the nodes of the pool have, healthy or not."),
+    "pool_allocatable_gpus": ("allocatable", "GPUs on nodes that can take new pods."),
+    "pool_counted_gpus": ("counted", "GPUs charged to tenants, bound or reserved."),
+    "pool_reserved_gpus": ("reserved", "Charged GPUs of pods that are not bound yet."),
+    "pool_foreign_gpus": ("foreign", "GPUs held by pods that no tenant is charged for."),
+    "pool_free_gpus": ("free", "GPUs that could be given out now."),
+    "pool_guaranteed_gpus": ("guaranteed", "Sum of the guarantees of all tenants in the pool."),
+    "pool_whole_nodes_free": ("whole_nodes_free", "Nodes of which no GPU is taken."),
+    "pool_nodes": ("enrolled", "Nodes with GPUs in the pool."),
+    "pool_nodes_ready": ("ready", "Nodes with GPUs that are Ready and not cordoned."),
+    "pool_nodes_cordoned": ("cordoned", "Nodes with GPUs that are cordoned."),
+    "pool_nodes_unhealthy": ("unhealthy", "Nodes with GPUs not Ready or short of devices."),
+    "pool_companions": ("companions", "Nodes without GPUs in the pool."),
+}
+_TENANT_GAUGES = {
+    "tenant_guaranteed_gpus": ("guaranteed", "GPUs guaranteed to the tenant in the pool."),
+    "tenant_used_gpus": ("used", "GPUs charged to the tenant, bound or reserved."),
+    "tenant_reserved_gpus": ("reserved", "Charged GPUs of pods that are not bound yet."),
+    "tenant_pending_gpus": ("pending_gpus", "GPUs that waiting pods ask for."),
+    "tenant_pending_pods": ("pending_pods", "Pods that wait."),
+}
+
+
+class Source(Protocol):
+    """Facts about the running process that are read when scraped."""
+
+    def operation(self) -> dict[str, tuple[str, dict[str, float]]]:
+        """Return metric name -> (help, {value of the label `name`: value})."""
+
+
+@dataclass(slots=True)
+class GpuClock:
+    """Integrates charged GPUs over time: (tenant, model) -> GPU-seconds of bound pods."""
+
+    seconds: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
+    _held: dict[tuple[str, str], int] = field(default_factory=dict)
+    _at: float | None = None
+
+    def tick(self, now: float, held: dict[tuple[str, str], int]) -> None:
+        """Charge the time since the last tick at what was held then; remember what is held now.
+
+        Args:
+            now: monotonic seconds.
+            held: GPUs of bound pods per (tenant, model).
+        """
+        if self._at is not None:
+            for key, gpus in self._held.items():
+                self.seconds[key] += gpus * (now - self._at)
+        self._at, self._held = now, held
+
+
+class Metrics(Collector):
+    """Everything under /metrics."""
+
+    def __init__(self, state: State) -> None:
+        self.registry = CollectorRegistry()
+        self._state = state
+        self.source: Source | None = None
+        self.clock = GpuClock()
+        self.violations_total: Callable[[], dict[str, int]] = dict
+        labels = ("tenant", "pool", "model")
+        self._admissions = Counter(
+            PREFIX + "admissions", "Pods released.", labels, registry=self.registry
+        )
+        self._refusals = Counter(
+            PREFIX + "refused_releases",
+            "Releases that the API server refused.",
+            ("tenant",),
+            registry=self.registry,
+        )
+        self._waits = Histogram(
+            PREFIX + "wait_seconds",
+            "Time from creation of a pod to its release.",
+            ("tenant", "pool"),
+            buckets=_WAIT_BUCKETS,
+            registry=self.registry,
+        )
+        self.loop_seconds = Histogram(
+            PREFIX + "loop_seconds",
+            "Time of one turn of the decision loop.",
+            buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+            registry=self.registry,
+        )
+        self._seen: set[tuple[str, str, str]] = set()
+        self.registry.register(self)
+
+    def released(self, decision: Release, waited: float) -> None:
+        """Count an accepted release; `waited` in seconds."""
+        node = self._state.nodes.get(decision.node)
+        model = report.product(node) if node else report.UNKNOWN_PRODUCT
+        key = (decision.tenant, decision.pool, model)
+        self._seen.add(key)
+        self._admissions.labels(*key).inc()
+        self._waits.labels(decision.tenant, decision.pool).observe(waited)
+
+    def refused(self, tenant: str) -> None:
+        """Count a refused release."""
+        self._refusals.labels(tenant).inc()
+
+    def forget_tenants(self, present: set[str]) -> None:
+        """Drop the series of tenants that are gone."""
+        for tenant, pool, model in [key for key in self._seen if key[0] not in present]:
+            self._seen.discard((tenant, pool, model))
+            self._admissions.remove(tenant, pool, model)
+            self._waits.remove_by_labels({"tenant": tenant})
+            self._refusals.remove_by_labels({"tenant": tenant})
+        for tenant, model in [key for key in self.clock.seconds if key[0] not in present]:
+            del self.clock.seconds[tenant, model]
+
+    def tick(self) -> None:
+        """Advance the GPU-second counters; called before the books change and when scraped."""
+        held: dict[tuple[str, str], int] = defaultdict(int)
+        models: dict[str, str] = {}
+        for node, load in self._state.ledger.loads.items():
+            if not load.bound_gpus:
+                continue
+            known = self._state.nodes.get(node)
+            models[node] = report.product(known) if known else report.UNKNOWN_PRODUCT
+        for node, model in models.items():
+            for uid in self._state.ledger.by_node[node]:
+                charge = self._state.ledger.charges[uid]
+                if charge.bound and charge.tenant != FOREIGN and charge.demand.gpus:
+                    held[charge.tenant, model] += charge.demand.gpus
+        self.clock.tick(time.monotonic(), dict(held))
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what is read from the books."""
+        self.tick()
+        yield from self._pools()
+        yield from self._tenants()
+        yield from self._policies()
+        seconds = GaugeMetricFamily(
+            PREFIX + "tenant_gpu_seconds_total",
+            "GPU-seconds held by bound pods since the operator started.",
+            labels=("tenant", "model"),
+        )
+        seconds.type = "counter"
+        for (tenant, model), value in self.clock.seconds.items():
+            seconds.add_metric((tenant, model), value)
+        yield seconds
+        build = GaugeMetricFamily(PREFIX + "build_info", "Version.", labels=("version",))
+        build.add_metric((__version__,), 1)
+        yield build
+        if self.source is not None:
+            for name, (text, values) in self.source.operation().items():
+                family = GaugeMetricFamily(PREFIX + name, text, labels=("name",))
+                for label, value in values.items():
+                    family.add_metric((label,), value)
+                yield family
+
+    def _pools(self) -> Iterator[Metric]:
+        reports = report.pools(self._state)
+        for name, (attribute, text) in _POOL_GAUGES.items():
+            family = GaugeMetricFamily(PREFIX + name, text, labels=("pool",))
+            for pool, numbers in reports.items():
+                family.add_metric((pool,), getattr(numbers, attribute))
+            yield family
+        models = GaugeMetricFamily(
+            PREFIX + "pool_model_gpus", "GPUs by model.", labels=("pool", "model")
+        )
+        for pool, numbers in reports.items():
+            for model, gpus in numbers.product_gpus.items():
+                models.add_metric((pool, model), gpus)
+        yield models
+
+    def _tenants(self) -> Iterator[Metric]:
+        reports = report.tenants(self._state)
+        for name, (attribute, text) in _TENANT_GAUGES.items():
+            family = GaugeMetricFamily(PREFIX + name, text, labels=("tenant", "pool"))
+            for tenant, numbers in reports.items():
+                for pool, row in numbers.pools.items():
+                    family.add_metric((tenant, pool), getattr(row, attribute))
+            yield family
+        waiting = GaugeMetricFamily(
+            PREFIX + "tenant_waiting_pods",
+            "Pods that wait, by reason.",
+            labels=("tenant", "reason"),
+        )
+        for tenant, numbers in reports.items():
+            for reason, wait in numbers.waiting.items():
+                waiting.add_metric((tenant, reason), wait.pods)
+        yield waiting
+
+    def _policies(self) -> Iterator[Metric]:
+        now = GaugeMetricFamily(
+            PREFIX + "residency_violations",
+            "Pods that run where the policy does not allow it; must be 0.",
+            labels=("policy",),
+        )
+        for policy, numbers in report.policies(self._state).items():
+            now.add_metric((policy,), len(numbers.violations))
+        yield now
+        ever = GaugeMetricFamily(
+            PREFIX + "residency_violations_total",
+            "Pods ever found in violation of the policy.",
+            labels=("policy",),
+        )
+        ever.type = "counter"
+        for policy, count in self.violations_total().items():
+            ever.add_metric((policy,), count)
+        yield ever
