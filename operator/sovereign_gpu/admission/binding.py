@@ -77,7 +77,7 @@ PODS_BINDING: Final = Policy(
     audit=(
         AuditAnnotation(
             "place",
-            "variables.governed ? namespaceObject.metadata.labels[$TENANT] + \" \""
+            'variables.governed ? namespaceObject.metadata.labels[$TENANT] + " "'
             ' + variables.region + " " + object.target.?name.orValue("") : ""',
         ),
     ),

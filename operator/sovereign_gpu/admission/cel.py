@@ -84,8 +84,7 @@ GOVERNED: Final = Variable(
 )
 POLICIES: Final = Variable(
     "policies",
-    "namespaceObject.metadata.?annotations[?$RESIDENCY]"
-    '.orValue("").split(",").filter(p, p != "")',
+    'namespaceObject.metadata.?annotations[?$RESIDENCY].orValue("").split(",").filter(p, p != "")',
 )
 KUBELET: Final = Variable("kubelet", 'request.userInfo.username.startsWith("system:node:")')
 OPERATOR: Final = Variable("operator", "request.userInfo.username == $operatorUser")

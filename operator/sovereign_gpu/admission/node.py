@@ -50,7 +50,7 @@ POLICY: Final = Policy(
         Variable(
             "moved",
             'oldObject == null || request.?subResource.orValue("") != "" ? ["node"] :\n'
-            "(object.spec == oldObject.spec ? [] : [\"spec\"])\n"
+            '(object.spec == oldObject.spec ? [] : ["spec"])\n'
             "+ (object.metadata.?ownerReferences == oldObject.metadata.?ownerReferences"
             ' ? [] : ["ownerReferences"])\n'
             "+ (object.metadata.?finalizers == oldObject.metadata.?finalizers"
@@ -68,8 +68,7 @@ POLICY: Final = Policy(
         ),
         Validation(
             "node-residency-label",
-            f"!{cel.changed(*_LABELS, _RESIDENCY)}"
-            " || variables.mayRelease || variables.mayEnrol",
+            f"!{cel.changed(*_LABELS, _RESIDENCY)} || variables.mayRelease || variables.mayEnrol",
             cel.changed_keys(*_LABELS, _RESIDENCY) + _BY,
             "only the operator writes residency labels",
         ),

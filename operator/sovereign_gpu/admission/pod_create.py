@@ -254,14 +254,13 @@ POLICY: Final = Policy(
         Variable("gated", "object.spec.?schedulingGates.orValue([]).exists(g, g.name == $GATE)"),
         Variable(
             "unknown",
-            "variables.resources.filter(r,"
-            ' !(r in $knownResources) && !r.startsWith("hugepages-"))',
+            'variables.resources.filter(r, !(r in $knownResources) && !r.startsWith("hugepages-"))',
         ),
         Variable(
             "zero",
             "variables.containers.filter(c, [c.?resources.?requests[?$GPU],"
             " c.?resources.?limits[?$GPU]].exists(q, q.hasValue()"
-            " && !quantity(string(q.value())).isGreaterThan(quantity(\"0\")))).map(c, c.name)",
+            ' && !quantity(string(q.value())).isGreaterThan(quantity("0")))).map(c, c.name)',
         ),
         Variable(
             "hostNamespaces",

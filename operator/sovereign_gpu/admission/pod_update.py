@@ -94,8 +94,7 @@ _METADATA_FOUND: Final = (
 )
 _PLACE_RULE: Final = f"!{cel.changed(*_LABELS, _PLACE)} || variables.mayRelease"
 _PLACE_FOUND: Final = (
-    f'{cel.changed_keys(*_LABELS, _PLACE)}.join(", ")'
-    ' + " changed by " + request.userInfo.username'
+    f'{cel.changed_keys(*_LABELS, _PLACE)}.join(", ") + " changed by " + request.userInfo.username'
 )
 
 _VARIABLES: Final = (
@@ -204,6 +203,16 @@ CHANGES: Final = Policy(
     ),
 )
 
+
+def _others(which: str) -> str:
+    # A waiting pod says why in PodScheduled, whose reason is SchedulingGated while a gate is
+    # there; kube-scheduler takes the condition over afterwards.
+    return (
+        f"{which}.status.?conditions.orValue([]).filter(c, c.type != $CONDITION && !("
+        'c.type == "PodScheduled" && c.?reason.orValue("") == "SchedulingGated"))'
+    )
+
+
 STATUS: Final = Policy(
     name="sovereign-gpu-pod-status",
     purpose="Status writes carry labels and annotations: ours stay; the operator writes its own.",
@@ -214,8 +223,7 @@ STATUS: Final = Policy(
         Variable(
             "movedStatus",
             cel.moved_fields("status", STATUS_FIELDS)
-            + "\n+ (object.status.?conditions.orValue([]).filter(c, c.type != $CONDITION)"
-            " == oldObject.status.?conditions.orValue([]).filter(c, c.type != $CONDITION)"
+            + f"\n+ ({_others('object')} == {_others('oldObject')}"
             ' ? [] : ["other conditions"])\n+ '
             + f"{cel.changed_keys(*_LABELS, 'true')}\n+ {cel.changed_keys(*_ANNOTATIONS, 'true')}",
         ),
@@ -237,7 +245,7 @@ STATUS: Final = Policy(
             "operator-status",
             "!variables.operator || variables.movedStatus.size() == 0",
             'variables.operator ? variables.movedStatus.join(", ") + " changed" : ""',
-            "the operator writes the condition sovereign-gpu.io/QuotaReserved only",
+            "the operator says why a gated pod waits, and nothing else",
         ),
     ),
 )
