@@ -48,7 +48,7 @@ _SILENT_AFTER = 180.0
 _DRAIN = 20.0
 """Seconds that writes in flight have to end; below the chart's termination grace period."""
 
-PODS = Kind[Pod](
+PODS: Kind[Pod] = Kind(
     path="/api/v1/pods",
     lists=wire.POD_LIST,
     events=wire.POD_EVENT,
@@ -57,14 +57,14 @@ PODS = Kind[Pod](
     # Finished pods hold nothing: the server reports them as deleted the moment they finish.
     field_selector="status.phase!=Succeeded,status.phase!=Failed",
 )
-NODES = Kind[Node](
+NODES: Kind[Node] = Kind(
     path="/api/v1/nodes",
     lists=wire.NODE_LIST,
     events=wire.NODE_EVENT,
     decode=decode.node,
     key=lambda source: str(source["metadata"]["name"]),
 )
-NAMESPACES = Kind[Namespace](
+NAMESPACES: Kind[Namespace] = Kind(
     path="/api/v1/namespaces",
     lists=wire.NAMESPACE_LIST,
     events=wire.NAMESPACE_EVENT,
