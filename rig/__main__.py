@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
+from rig import builder, releases
+from rig.binaries import DEFAULT_PROFILE, PROFILES
 from rig.control_plane import Rig, default_root
 from rig.errors import RigError
 
@@ -37,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(act=act)
         command.add_argument("--name", default="default", help="which rig (default: default)")
-        command.add_argument("--profile", choices=("1.36", "1.37"), help="of Kubernetes")
+        command.add_argument("--profile", choices=PROFILES, help="of Kubernetes")
         command.add_argument("--binaries", type=Path, help="directory that holds the daemons")
         if name == "up":
             command.add_argument("--no-kwok", action="store_true", help="nodes stay lifeless")
@@ -48,7 +51,49 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "user", help="platform-admin, auditor, tenant-<name>, system:node:<node>, …"
             )
+    _add_binaries(commands)
     return parser
+
+
+def _add_binaries(commands: Any) -> None:
+    text = "build the binaries, or take them from elsewhere"
+    command = commands.add_parser("binaries", help=text, description=text)
+    command.set_defaults(act=_binaries)
+    command.add_argument("--profile", choices=PROFILES, default=DEFAULT_PROFILE)
+    command.add_argument(
+        "--from-directory",
+        type=Path,
+        metavar="DIR",
+        help="use the binaries in this directory, if their versions are the pinned ones",
+    )
+    command.add_argument(
+        "--download",
+        action="append",
+        metavar="PRODUCT=URL",
+        help="fetch the official release files below these addresses (kubernetes, etcd, kwok, "
+        "helm); a URL without product is that of all others",
+    )
+    command.add_argument(
+        "--checksums",
+        type=Path,
+        metavar="FILE",
+        help="sha256sum list that decides, instead of those beside the release files",
+    )
+
+
+def _binaries(options: argparse.Namespace) -> None:
+    if options.from_directory is not None:
+        releases.from_directory(options.profile, options.from_directory, _say)
+    elif options.download:
+        addresses = releases.addresses(options.download)
+        releases.download(options.profile, addresses, _say, options.checksums)
+    else:
+        builder.build(options.profile, _say)
+
+
+def _say(line: str) -> None:
+    # Flushed, because a build that says nothing for minutes looks dead in a log.
+    print(line, flush=True)
 
 
 def _rig(options: argparse.Namespace) -> Rig:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from rig.pki import KeyPair
 
-DAEMONS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
-TOOLS = ("kubectl", "helm")
 CLIENT_QPS = ("--kube-api-qps=1000", "--kube-api-burst=2000")
 # Renewals of 1,250 leases every 10 s would be the main load of an idle rig.
 LEASE_SECONDS = 300
