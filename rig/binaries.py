@@ -54,7 +54,7 @@ class Binary:
     @property
     def version(self) -> str:
         """The pinned version, with a leading `v`."""
-        text = (MODULES / self.module / "go.mod").read_text(encoding="utf-8")
+        text = (module_directory(self.module) / "go.mod").read_text(encoding="utf-8")
         found = re.search(rf"^\s+{re.escape(self.requirement)} (v\S+)", text, re.MULTILINE)
         if found is None:
             raise RigError(f"rig/modules/{self.module}/go.mod does not require {self.requirement}")
@@ -78,11 +78,16 @@ def binaries(profile: str) -> tuple[Binary, ...]:
     )
 
 
+def module_directory(module: str) -> Path:
+    """Return the directory of a wrapper module."""
+    return MODULES / module
+
+
 def module_digest(module: str) -> str:
     """Return the digest of a wrapper module's pins."""
     digest = hashlib.sha256()
     for name in ("go.mod", "go.sum"):
-        digest.update((MODULES / module / name).read_bytes())
+        digest.update((module_directory(module) / name).read_bytes())
     return digest.hexdigest()[:16]
 
 

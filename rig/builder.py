@@ -15,12 +15,12 @@ import time
 from typing import TYPE_CHECKING
 
 from rig.binaries import (
-    MODULES,
     Binary,
     binaries,
     cache_directory,
     missing,
     module_digest,
+    module_directory,
     profile_directory,
 )
 from rig.errors import RigError
@@ -94,7 +94,7 @@ def build_one(binary: Binary, toolchain: Toolchain, progress: Progress) -> Path:
         *("-ldflags", " ".join(["-s", "-w", *stamps(binary)])),
         binary.package,
     ]
-    child = spawn(command, log, toolchain.environment(), cwd=MODULES / binary.module)
+    child = spawn(command, log, toolchain.environment(), cwd=module_directory(binary.module))
     try:
         _wait(child, progress)
     except BaseException:

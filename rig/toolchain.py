@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rig.binaries import MODULES, cache_directory
+from rig.binaries import cache_directory, module_directory
 from rig.errors import RigError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def required(modules: Iterable[str]) -> Version:
     """Return the Go version that wrapper modules ask for."""
     found = []
     for module in modules:
-        text = (MODULES / module / "go.mod").read_text(encoding="utf-8")
+        text = (module_directory(module) / "go.mod").read_text(encoding="utf-8")
         line = re.search(r"^go (\S+)$", text, re.MULTILINE)
         if line is None:
             raise RigError(f"rig/modules/{module}/go.mod has no go line")

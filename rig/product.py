@@ -1,0 +1,176 @@
+"""The product on the rig: the chart by helm, the operator as a process.
+
+No kubelet runs here, so the chart's Deployment is installed with no replicas and the operator runs
+beside the control plane, with a token of exactly the service account that the chart made.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from rig import users
+from rig.client import wait_for
+from rig.errors import RigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rig.control_plane import Rig
+
+NAMESPACE = "sovereign-gpu-system"
+NAME = "sovereign-gpu"
+TREE = Path(__file__).resolve().parent.parent
+CHART = TREE / "charts" / "sovereign-gpu"
+_PROBE = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "policy-probe", "namespace": "default"},
+    "spec": {
+        "containers": [
+            {"name": "probe", "image": "probe", "resources": {"limits": {"nvidia.com/gpu": 1}}}
+        ]
+    },
+}
+
+
+def install(rig: Rig, values: Sequence[str] = ()) -> None:
+    """Install or upgrade the chart and wait until its policies are in force.
+
+    Args:
+        rig: the control plane, which is up.
+        values: `key=value` settings of the chart.
+
+    Raises:
+        RigError: helm failed; the message is helm's.
+    """
+    command = [
+        str(rig.binaries / "helm"),
+        *("upgrade", "--install", NAME, str(CHART)),
+        *("--namespace", NAMESPACE, "--create-namespace", "--wait"),
+        *("--kubeconfig", str(rig.kubeconfig(users.PLATFORM_ADMIN))),
+        *(part for value in ("replicas=0", *values) for part in ("--set", value)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RigError(f"helm upgrade --install: {done.stderr.strip()}")
+    wait_in_force(rig)
+
+
+def wait_in_force(rig: Rig, seconds: float = 30.0) -> None:
+    """Wait until the API server refuses what the policies refuse."""
+    admin = rig.client(users.PLATFORM_ADMIN)
+    path = "/api/v1/namespaces/default/pods"
+    wait_for(
+        lambda: admin.create(path, _PROBE, dryRun="All").status in {403, 422},
+        seconds,
+        "the admission policies to be in force",
+    )
+
+
+class OperatorProcess:
+    """One process of the operator, started from this tree."""
+
+    def __init__(self, rig: Rig, *, arguments: Sequence[str] = (), log: Path | None = None) -> None:
+        """Prepare; nothing runs before `start`.
+
+        Args:
+            rig: the control plane with the chart installed.
+            arguments: more flags of the operator.
+            log: file for its log; `operator.log` beside the daemons' logs if omitted.
+        """
+        self._rig = rig
+        self._arguments = tuple(arguments)
+        self._log = log or rig.logs / "operator.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = 0
+
+    @property
+    def pid(self) -> int:
+        """Process number.
+
+        Raises:
+            RigError: it does not run.
+        """
+        if self._process is None or self._process.poll() is not None:
+            raise RigError(f"the operator does not run; see {self._log}")
+        return self._process.pid
+
+    def start(self, *, wait: bool = True) -> Self:
+        """Start the process; with `wait`, until it is ready."""
+        self._port = _free_port()
+        kubeconfig = self._rig.service_account_kubeconfig(NAMESPACE, NAME)
+        environment = {**os.environ, "PYTHONPATH": str(TREE / "operator")}
+        command = [
+            *(sys.executable, "-m", "sovereign_gpu", "--kubeconfig", str(kubeconfig)),
+            *("--listen", f"127.0.0.1:{self._port}", *self._arguments),
+        ]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, cwd=TREE
+            )
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self, seconds: float = 60.0) -> None:
+        """Wait until /readyz answers ok."""
+        wait_for(self._ready, seconds, f"the operator to be ready; see {self._log}")
+
+    def metrics(self) -> str:
+        """Return the text of /metrics."""
+        with urllib.request.urlopen(self._url("metrics"), timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def terminate(self, seconds: float = 30.0) -> int:
+        """Ask it to end, wait, and return its exit code."""
+        return self._end(signal.SIGTERM, seconds)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self._end(signal.SIGKILL, 10.0)
+
+    def __enter__(self) -> Self:
+        """Start and wait until ready."""
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        if self._process is not None and self._process.poll() is None:
+            self.terminate()
+
+    def _end(self, number: signal.Signals, seconds: float) -> int:
+        if self._process is None:
+            raise RigError("the operator was not started")
+        self._process.send_signal(number)
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise RigError(f"the operator did not end within {seconds:.0f} s") from None
+
+    def _ready(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            raise RigError(f"the operator ended with {self._process.returncode}; see {self._log}")
+        try:
+            with urllib.request.urlopen(self._url("readyz"), timeout=5) as answer:
+                return int(answer.status) == 200  # noqa: PLR2004
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _url(self, page: str) -> str:
+        return f"http://127.0.0.1:{self._port}/{page}"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
