@@ -16,8 +16,6 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-import kopf
-
 from sovereign_gpu import __version__, names
 from sovereign_gpu.cluster import decode, wire
 from sovereign_gpu.cluster.informer import Informer, Kind
@@ -141,7 +139,9 @@ class Operator:
         )
         tasks = [
             asyncio.create_task(self._lead(), name="lead"),
-            asyncio.create_task(self._serve_resources(), name="kopf"),
+            asyncio.create_task(
+                resources.serve(self._controller.registry, self._credentials), name="kopf"
+            ),
             asyncio.create_task(self._stop.wait(), name="stop"),
         ]
         try:
@@ -163,7 +163,7 @@ class Operator:
             else:
                 log.error("task %s failed", task.get_name(), exc_info=error)
             return 1
-        return 0
+        return 0 if self._stop.is_set() else 1
 
     async def _end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
         grace = _DRAIN if self._leading else 0.0
@@ -190,16 +190,6 @@ class Operator:
 
     async def _hold(self) -> None:
         await self._lease.hold()
-
-    async def _serve_resources(self) -> None:
-        registry = resources.build(self._controller.registry, self._credentials)
-        await kopf.operator(
-            registry=registry,
-            settings=resources.settings(),
-            clusterwide=True,
-            standalone=True,
-            stop_flag=self._stop,
-        )
 
     def _checks(self) -> health.Checks:
         def alive() -> str:

@@ -88,7 +88,7 @@ class Controller:
             await informer.health.synced.wait()
         await self.resources_read.wait()
         # Configuration first: charging 20,000 pods once is cheaper than charging them twice.
-        self._configure()
+        self.engine.configure(*self.registry.specs())
         while self._take(_BATCH):
             await asyncio.sleep(0)
             self.turned_at = time.monotonic()

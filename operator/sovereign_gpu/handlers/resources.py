@@ -4,12 +4,17 @@
 drift and nothing is undeletable when the operator is gone. What they give up is retries, so a
 handler only translates; acting and retrying is the loop's job. kopf loses deletions that happen
 while its watch is broken; `resync` lists the few objects every minute and closes that gap.
+
+kopf runs in a thread with an event loop of its own: it takes over the signals of the main thread
+and, when it ends, cancels every task of its loop – also writes in flight, if they were there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import kopf
@@ -29,7 +34,11 @@ PLURALS: dict[Kind, str] = {
 _RESYNC_EVERY = 60.0
 
 
-def build(registry: Registry, credentials: Credentials) -> kopf.OperatorRegistry:
+Feed = Callable[[Kind, str, Any], None]
+"""Takes kind, name and body (None: gone)."""
+
+
+def build(feed: Feed, credentials: Credentials) -> kopf.OperatorRegistry:
     """Return kopf's registry: a login and one handler per kind."""
     served = kopf.OperatorRegistry()
 
@@ -47,18 +56,60 @@ def build(registry: Registry, credentials: Credentials) -> kopf.OperatorRegistry
         )
 
     for kind, plural in PLURALS.items():
-        _serve(served, registry, kind, plural)
+        _serve(served, feed, kind, plural)
     return served
 
 
-def _serve(served: kopf.OperatorRegistry, registry: Registry, kind: Kind, plural: str) -> None:
+def _serve(served: kopf.OperatorRegistry, feed: Feed, kind: Kind, plural: str) -> None:
     @kopf.on.event(names.GROUP, names.VERSION, plural, registry=served, id=f"read-{plural}")
     async def changed(event: kopf.RawEvent, **_: Any) -> None:
         body = event["object"]
-        if event["type"] == "DELETED":
-            registry.remove(kind, body["metadata"]["name"])
+        feed(kind, body["metadata"]["name"], None if event["type"] == "DELETED" else body)
+
+
+async def serve(registry: Registry, credentials: Credentials) -> None:
+    """Run kopf in its thread until cancelled; returns or raises when kopf ends by itself."""
+    loop = asyncio.get_running_loop()
+    stop = threading.Event()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def feed(kind: Kind, name: str, body: Any) -> None:
+        if body is None:
+            loop.call_soon_threadsafe(registry.remove, kind, name)
         else:
-            registry.put(kind, body)
+            loop.call_soon_threadsafe(registry.put, kind, body)
+
+    def work() -> None:
+        failure: BaseException | None = None
+        try:
+            asyncio.run(
+                kopf.operator(
+                    registry=build(feed, credentials),
+                    settings=settings(),
+                    clusterwide=True,
+                    standalone=True,
+                    stop_flag=stop,
+                )
+            )
+        except BaseException as error:  # noqa: BLE001 – carried to the main thread
+            failure = error
+        loop.call_soon_threadsafe(_conclude, ended, failure)
+
+    thread = threading.Thread(target=work, name="kopf", daemon=True)
+    thread.start()
+    try:
+        await asyncio.shield(ended)
+    finally:
+        stop.set()
+
+
+def _conclude(ended: asyncio.Future[None], failure: BaseException | None) -> None:
+    if ended.cancelled():
+        return
+    if failure is None:
+        ended.set_result(None)
+    else:
+        ended.set_exception(failure)
 
 
 def settings() -> kopf.OperatorSettings:

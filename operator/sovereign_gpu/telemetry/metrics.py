@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -21,6 +21,8 @@ from sovereign_gpu.core import report
 from sovereign_gpu.core.ledger import FOREIGN
 from sovereign_gpu.core.model import Release
 from sovereign_gpu.core.state import State
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 PREFIX = "sovereign_gpu_"
 _WAIT_BUCKETS = (1, 2.5, *(5.0 * 2**i for i in range(14)))

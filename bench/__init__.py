@@ -1,0 +1,1 @@
+"""Measurements: one command per figure that README or docs quote."""
