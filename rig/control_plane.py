@@ -117,7 +117,7 @@ class Rig:
             RigError: it did not come up; the message holds the end of the log at fault.
         """
         binaries = self.binaries
-        with self._lock():
+        with exclusive(self._layout.run / "lock"):
             if self._keeper.running():
                 return self
             self._refuse_another_profile()
@@ -134,13 +134,13 @@ class Rig:
 
     def down(self) -> None:
         """End the control plane and wait until every process of it is gone; state is kept."""
-        with self._lock():
+        with exclusive(self._layout.run / "lock"):
             self._keeper.stop()
 
     def reset(self) -> Self:
         """Empty the cluster: down, forget all objects and logs, up again. Identities stay."""
         kept = self._keeper.detached and self._keeper.running()
-        with self._lock():
+        with exclusive(self._layout.run / "lock"):
             self._keeper.stop()
             shutil.rmtree(self._layout.data, ignore_errors=True)
             shutil.rmtree(self._layout.logs, ignore_errors=True)
@@ -248,9 +248,18 @@ class Rig:
         return f"{readable}-{hashlib.sha256(distinct.encode()).hexdigest()[:8]}"
 
     def _issue(self, user: str, groups: Sequence[str] | None) -> KeyPair:
-        signer = Authority(self._layout.pki)
+        """Return a user's certificate; the one on disk if there is one.
+
+        Somebody may be reading it: a new key beside an old certificate would break their next
+        connection, so it is made once, under a lock that threads and processes share.
+        """
+        stem = self._layout.users / self._stem(user, groups)
+        pair = KeyPair(stem.with_name(f"{stem.name}.crt"), stem.with_name(f"{stem.name}.key"))
         carried = users.groups_of(user) if groups is None else groups
-        return signer.client(self._layout.users / self._stem(user, groups), user, carried)
+        with exclusive(self._layout.users / "lock"):
+            if not pair.certificate.exists():
+                Authority(self._layout.pki).client(stem, user, carried)
+        return pair
 
     def _write_kubeconfig(self, path: Path, user: str, credentials: dict[str, str]) -> Path:
         cluster = {"server": self.url, "certificate-authority-data": _base64(self.ca_file)}
@@ -298,13 +307,6 @@ class Rig:
             self._keeper.stop()
             raise
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        self._layout.run.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self._layout.run / "lock").open("w", encoding="utf-8") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-
     def _wait_for_controllers(self) -> None:
         """The control plane is of use once namespaces get their service account."""
         admin = self.client(users.PLATFORM_ADMIN)
@@ -349,6 +351,15 @@ class Rig:
             return {}
         choices: dict[str, Any] = json.loads(text)
         return choices
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock file; threads and processes that want it wait."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with path.open("w", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _base64(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -87,6 +88,14 @@ def test_groups_can_be_chosen_and_do_not_mix_with_the_users_usual_ones(rig: Rig)
     assert whoami(usual)["username"] == "tenant-bmw"
     assert set(whoami(usual)["groups"]) == {"tenants", "system:authenticated"}
     assert set(whoami(chosen)["groups"]) == {"ops", "night-shift", "system:authenticated"}
+
+
+def test_many_threads_may_become_the_same_user_at_once(rig: Rig) -> None:
+    def version(_: int) -> int:
+        return rig.client("tenant-hurried").get("/version").status
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(version, range(32))) == {200}
 
 
 def test_a_service_account_acts_with_its_own_rights_only(
