@@ -1,0 +1,322 @@
+"""With the operator dead and the policies in force, everything that is allowed still works."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rig.client import wait_for
+from rig.stages import RUN_SECONDS
+from rig.users import grant_tenant
+from sovereign_gpu import names
+from tests.admission.world import (
+    CI,
+    EXEMPT,
+    FREE,
+    GOVERNED,
+    HOME,
+    RESIDENCY_LABEL,
+    SETTINGS,
+    WARNED,
+    World,
+    daemonset,
+    daemonsets_path,
+    namespace_path,
+    pod,
+    pods_path,
+)
+
+if TYPE_CHECKING:
+    from rig.client import Client
+
+LIFT = {"op": "remove", "path": "/spec/schedulingGates"}
+STRATEGIC = "application/strategic-merge-patch+json"
+RBAC = "rbac.authorization.k8s.io"
+
+
+def running_on(client: Client, namespace: str, name: str) -> str:
+    body = client.wait(
+        f"{pods_path(namespace)}/{name}", lambda body: body["status"]["phase"] == "Running", 60
+    )
+    return str(body["spec"]["nodeName"])
+
+
+def pods_of(client: Client, namespace: str, app: str) -> list[dict[str, Any]]:
+    return client.get(pods_path(namespace), labelSelector=f"app={app}").must()["items"]
+
+
+def workload(kind: str, name: str, template: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    labels = {"app": name}
+    meta = {"labels": labels, "annotations": {RUN_SECONDS: "0"} if kind == "Job" else {}}
+    selector = {} if kind == "Job" else {"selector": {"matchLabels": labels}}
+    return {
+        "apiVersion": "batch/v1" if kind == "Job" else "apps/v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": GOVERNED},
+        "spec": {"template": {"metadata": meta, "spec": template["spec"]}, **selector, **spec},
+    }
+
+
+# --- tenants ---------------------------------------------------------------------------------
+def test_a_job_waits_gated_and_runs_to_its_end_when_released(world: World) -> None:
+    job = workload("Job", "train", pod(gpus=2, restartPolicy="Never"))
+    world.tenant.create(world.tenant.collection_path(job), job).must()
+    wait_for(lambda: pods_of(world.tenant, GOVERNED, "train"), 30, "the pod of the Job")
+    made = pods_of(world.tenant, GOVERNED, "train")[0]
+    assert made["spec"]["schedulingGates"] == [{"name": names.GATE}]
+    assert "job-controller" in made["metadata"]["annotations"][names.REQUESTED_BY]
+    world.admin.patch(f"{pods_path(GOVERNED)}/{made['metadata']['name']}", [LIFT]).must()
+    world.tenant.wait(
+        world.tenant.object_path(job), lambda body: body["status"]["succeeded"] == 1, 60
+    )
+
+
+def test_a_deployment_without_gpus_runs_at_home_only(world: World) -> None:
+    deployment = workload("Deployment", "loader", pod(), replicas=3)
+    path = world.tenant.object_path(deployment)
+    world.tenant.create(world.tenant.collection_path(deployment), deployment).must()
+    world.tenant.wait(path, lambda body: body["status"]["readyReplicas"] == 3, 60)
+    nodes = {each["spec"]["nodeName"] for each in pods_of(world.tenant, GOVERNED, "loader")}
+    assert nodes == {world.companion}
+
+
+def test_a_daemonset_of_a_tenant_goes_to_allowed_nodes_only(world: World) -> None:
+    made = daemonset(pod(), "agent")
+    world.tenant.create(daemonsets_path(GOVERNED), made).must()
+    path = f"{daemonsets_path(GOVERNED)}/agent"
+    body = world.tenant.wait(path, lambda body: body["status"]["numberReady"] >= 1, 60)
+    assert body["status"]["desiredNumberScheduled"] == 1
+    world.tenant.patch(path, {"metadata": {"labels": {"seen": "yes"}}}).must()
+
+
+def test_a_pod_may_ask_for_what_is_known_and_allowed(world: World) -> None:
+    resources = {"nvidia.com/gpu": "2", "rdma/hca": "1", "hugepages-2Mi": "4Mi", "memory": "1Gi"}
+    body = pod(
+        container={"resources": {"limits": resources | {"cpu": "2"}}},
+        volumes=[{"name": "scratch", "hostPath": {"path": "/raid/scratch"}}],
+        priorityClassName="sovereign-gpu-high",
+        nodeSelector={names.NODE_POOL_LABEL: "munich"},
+        tolerations=[{"key": names.GPU_TAINT, "operator": "Exists"}],
+    )
+    made = world.create(world.tenant, GOVERNED, body).must()
+    assert (
+        len([each for each in made["spec"]["tolerations"] if each["key"] == "nvidia.com/gpu"]) == 1
+    )
+
+
+def test_a_tenant_changes_evicts_and_deletes_its_pods(world: World) -> None:
+    path = f"{pods_path(GOVERNED)}/running"
+    world.patch(world.tenant, path, {"metadata": {"labels": {"team": "vision"}}}).must()
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": "running", "namespace": GOVERNED},
+        "deleteOptions": {"dryRun": ["All"]},
+    }
+    world.tenant.create(f"{path}/eviction", eviction, dryRun="All").must()
+    world.tenant.delete(f"{pods_path(GOVERNED)}/gated", dryRun="All").must()
+
+
+def test_an_ordinary_ephemeral_container_is_let_in(world: World) -> None:
+    body = {"spec": {"ephemeralContainers": [{"name": "debug", "image": "registry.invalid/sh:1"}]}}
+    path = f"{pods_path(GOVERNED)}/running/ephemeralcontainers"
+    world.patch(world.admin, path, body, STRATEGIC).must()
+
+
+def test_a_governed_namespace_can_be_deleted(world: World) -> None:
+    metadata = {
+        "name": "acme-gone",
+        "labels": {names.TENANT_LABEL: "acme"},
+        "annotations": {names.RESIDENCY: "eu-only", names.REGIONS: HOME},
+    }
+    world.admin.create("/api/v1/namespaces", {"metadata": metadata}).must()
+    world.admin.wait(f"{namespace_path('acme-gone')}/serviceaccounts/default", lambda _: True)
+    grant_tenant(world.admin, "tenant-acme", ["acme-gone"])
+    world.tenant.wait(pods_path("acme-gone"), lambda _: True)
+    world.tenant.create(pods_path("acme-gone"), pod(gpus=1)).must()
+    world.admin.delete(namespace_path("acme-gone")).must()
+    world.admin.wait_gone(namespace_path("acme-gone"), 60)
+
+
+# --- everybody else --------------------------------------------------------------------------
+def test_pods_without_gpus_run_in_any_namespace(world: World) -> None:
+    world.tenant.create(pods_path(FREE), pod("plain")).must()
+    assert running_on(world.tenant, FREE, "plain") in {world.away, world.companion}
+
+
+def test_a_warning_policy_lets_pods_run_abroad(world: World) -> None:
+    selector = {names.REGION_LABEL: "us-east-1"}
+    world.tenant.create(pods_path(WARNED), pod("abroad", nodeSelector=selector)).must()
+    assert running_on(world.tenant, WARNED, "abroad") == world.away
+
+
+def test_an_infrastructure_validator_runs_on_a_named_node(world: World) -> None:
+    validator = pod("validator", gpus=1, nodeName=world.home)
+    world.admin.create(pods_path(EXEMPT), validator).must()
+    assert running_on(world.admin, EXEMPT, "validator") == world.home
+
+
+def test_an_infrastructure_daemonset_tolerates_every_taint(world: World) -> None:
+    made = daemonset(pod(hostNetwork=True, tolerations=[{"operator": "Exists"}]), "exporter")
+    world.admin.create(daemonsets_path("kube-system"), made).must()
+    path = f"{daemonsets_path('kube-system')}/exporter"
+    world.admin.wait(path, lambda body: body["status"]["numberReady"] >= 3, 60)
+
+
+def test_an_exempt_account_reaches_nodes_outside_governed_namespaces(world: World) -> None:
+    privileged = {"securityContext": {"privileged": True}}
+    body = pod(nodeName=world.home, container=privileged, tolerations=[{"operator": "Exists"}])
+    world.create(world.imager, CI, body).must()
+    world.create(world.imager, FREE, body).must()
+
+
+def test_an_administrator_debugs_a_node(world: World) -> None:
+    body = pod(nodeName=world.away, hostPID=True, hostNetwork=True)
+    world.create(world.admin, FREE, body).must()
+
+
+def test_a_gpu_daemonset_older_than_the_installation_can_still_be_changed(world: World) -> None:
+    body = {"metadata": {"finalizers": ["example.com/hold"]}}
+    world.patch(world.admin, f"{daemonsets_path(FREE)}/older", body).must()
+
+
+def test_holders_of_the_right_bind(world: World) -> None:
+    role = {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "second-scheduler"},
+        "rules": [
+            {"apiGroups": [""], "resources": ["pods/binding"], "verbs": ["create"]},
+            {"apiGroups": [names.GROUP], "resources": ["gpupools/bind"], "verbs": ["update"]},
+        ],
+    }
+    subject = {"apiGroup": RBAC, "kind": "User", "name": "second-scheduler"}
+    reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": "second-scheduler"}
+    world.admin.apply(role).must()
+    world.admin.apply(
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "second-scheduler"},
+            "subjects": [subject],
+            "roleRef": reference,
+        }
+    ).must()
+    second = world.rig.client("second-scheduler")
+    wait_for(lambda: world.bind(second, GOVERNED, world.companion).ok, 10, "the right to count")
+    abroad = world.bind(second, GOVERNED, world.away)
+    assert "binding-region: found " in abroad.message
+
+
+# --- nodes -----------------------------------------------------------------------------------
+def test_a_node_joins_without_labels_and_gets_them_later(world: World) -> None:
+    joining = world.rig.client("system:node:joining")
+    joining.create("/api/v1/nodes", {"metadata": {"name": "joining"}}).must()
+    labels = {names.REGION_LABEL: HOME, names.ZONE_LABEL: f"{HOME}-a"}
+    body = {"metadata": {"labels": labels}}
+    joining.patch("/api/v1/nodes/joining", body).must()
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+    joining.patch("/api/v1/nodes/joining/status", ready, STRATEGIC).must()
+    world.admin.delete("/api/v1/nodes/joining").must()
+
+
+def test_the_kubelet_of_a_pool_node_registers_again(world: World) -> None:
+    path = f"/api/v1/nodes/{world.home}"
+    body = world.admin.get(path).must()
+    world.kubelet.replace(path, body, dryRun="All").must()
+    labels = {"metadata": {"labels": {names.REGION_LABEL: HOME, "nvidia.com/gpu.count": "7"}}}
+    world.patch(world.kubelet, f"{path}/status", labels).must()
+
+
+def test_a_kubelet_shows_its_static_pods(world: World) -> None:
+    node = world.admin.get(f"/api/v1/nodes/{world.home}").must()["metadata"]
+    owner = {"apiVersion": "v1", "kind": "Node", "name": node["name"], "uid": node["uid"]}
+    static = {
+        "annotations": {"kubernetes.io/config.mirror": "0123"},
+        "ownerReferences": [{**owner, "controller": True}],
+    }
+    body = pod(gpus=1, nodeName=node["name"], metadata=static, enableServiceLinks=True)
+    made = world.create(world.kubelet, GOVERNED, body).must()
+    assert "schedulingGates" not in made["spec"]
+    assert "nodeSelector" not in made["spec"]
+
+
+def test_an_administrator_enrols_moves_and_releases_nodes(world: World) -> None:
+    away, home = f"/api/v1/nodes/{world.away}", f"/api/v1/nodes/{world.home}"
+    enrolled = {"metadata": {"labels": {names.NODE_POOL_LABEL: "munich"}}}
+    world.patch(world.admin, away, enrolled).must()
+    moved = {"metadata": {"labels": {names.ZONE_LABEL: f"{HOME}-b", names.NODE_POOL_LABEL: None}}}
+    world.patch(world.admin, home, moved | {"spec": {"taints": None}}).must()
+
+
+# --- the operator, when it is back -----------------------------------------------------------
+def test_the_operator_releases_with_affinity_and_our_metadata(world: World) -> None:
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [world.home]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    release = [
+        {"op": "test", "path": "/spec/schedulingGates/0/name", "value": names.GATE},
+        {"op": "remove", "path": "/spec/schedulingGates/0"},
+        {"op": "add", "path": "/metadata/labels", "value": {names.POOL_LABEL: "munich"}},
+        {"op": "add", "path": "/metadata/annotations/sovereign-gpu.io~1decision", "value": "{}"},
+        {"op": "add", "path": "/metadata/annotations/sovereign-gpu.io~1released-by", "value": "1"},
+        {"op": "add", "path": "/spec/affinity", "value": {"nodeAffinity": required}},
+    ]
+    world.patch(world.operator, f"{pods_path(GOVERNED)}/gated", release).must()
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"type": names.POD_CONDITION, "status": "False", "reason": "QuotaExhausted"},
+        {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "SchedulingGated",
+            "message": "waits for 1 GPU",
+        },
+    ],
+    ids=lambda each: each["type"],
+)
+def test_the_operator_says_why_a_pod_waits(world: World, condition: dict[str, str]) -> None:
+    path = f"{pods_path(GOVERNED)}/gated/status"
+    body = {"status": {"conditions": [condition]}}
+    world.patch(world.operator, path, body, STRATEGIC).must()
+
+
+def test_the_operator_assigns_a_namespace_in_one_patch(world: World) -> None:
+    annotations = {
+        names.RESIDENCY: "eu-only",
+        names.REGIONS: HOME,
+        names.WARN_RESIDENCY: "de-only",
+        names.WARN_REGIONS: "",
+    }
+    labels = {names.TENANT_LABEL: "acme"}
+    body = {"metadata": {"labels": labels, "annotations": annotations}}
+    world.patch(world.operator, namespace_path(FREE), body).must()
+    emptied = {"metadata": {"labels": {names.TENANT_LABEL: None}}}
+    world.patch(world.operator, namespace_path(GOVERNED), emptied).must()
+
+
+def test_the_operator_allows_and_forbids_nodes(world: World) -> None:
+    away, home = f"/api/v1/nodes/{world.away}", f"/api/v1/nodes/{world.home}"
+    allowed = {"metadata": {"labels": {RESIDENCY_LABEL: names.NODE_ALLOWED}}}
+    forbidden = {"metadata": {"labels": {RESIDENCY_LABEL: None}}}
+    world.patch(world.operator, away, allowed).must()
+    world.patch(world.operator, home, forbidden).must()
+
+
+def test_the_audit_log_says_where_governed_pods_were_bound(world: World) -> None:
+    place = f"acme {HOME} {world.home}"
+    key = "sovereign-gpu-binding/place"
+
+    def seen() -> bool:
+        with world.rig.audit_log.open(encoding="utf-8") as lines:
+            return any(json.loads(line).get("annotations", {}).get(key) == place for line in lines)
+
+    wait_for(seen, 30, "the binding of a governed pod in the audit log")
+
+
+def test_the_operator_is_known_by_the_name_the_chart_gives_it() -> None:
+    assert SETTINGS.operator_user == "system:serviceaccount:sovereign-gpu-system:sovereign-gpu"
