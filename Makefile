@@ -3,23 +3,104 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sovereign-gpu
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sovereign-gpu
 PINS := $(shell cat requirements/dev.txt | sha256sum | cut -c1-12)
 VENV := $(CACHE)/venv-$(PINS)-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 PY := $(VENV)/bin/python
+CODE := operator rig bench tests
 export PYTHONPATH := operator:.
-export SOVEREIGN_GPU_CACHE := $(CACHE)
 
 .PHONY: help
 help: ## what can be run
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-20s %s\n", $$1, $$2}'
 
+# --- what everything needs ---------------------------------------------------------------
 $(VENV)/.complete: requirements/dev.txt
-	@echo "==> Python packages from requirements/dev.txt (hash-pinned) into $(VENV)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version)"; exit 1; }
-	@rm -rf "$(VENV)" && mkdir -p "$(CACHE)" && $(PYTHON) -m venv "$(VENV)"
+	@echo "==> Python packages of requirements/dev.txt, hash-pinned, into the cache"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Choose another with PYTHON=..."; exit 1; }
+	@rm -rf "$(VENV)" && mkdir -p "$(CACHE)" && $(PYTHON) -m venv "$(VENV)" || { echo "python3 -m venv failed: on Debian, apt-get install python3-venv"; exit 1; }
 	@"$(VENV)/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@
 
 .PHONY: venv
 venv: $(VENV)/.complete ## Python packages, cached outside the tree
+
+.PHONY: rig-binaries
+rig-binaries: venv ## build etcd, Kubernetes, kwok and helm from pinned Go modules, cached
+	@$(PY) -m rig binaries
+
+# --- the main job ------------------------------------------------------------------------
+.PHONY: demo
+demo: rig-binaries ## the whole story on 1,250 nodes; KEEP=1 leaves it running
+	@$(PY) -m rig.demo $(if $(KEEP),--keep)
+
+# --- checks, each a rung that runs alone -------------------------------------------------
+.PHONY: test
+test: lint types imports drift test-unit test-contract test-control-plane coverage ## everything that must hold
+
+.PHONY: lint
+lint: venv
+	@echo "==> lint"
+	@$(VENV)/bin/ruff check $(CODE)
+	@$(VENV)/bin/ruff format --check $(CODE)
+
+.PHONY: types
+types: venv
+	@echo "==> types"
+	@$(VENV)/bin/mypy
+
+.PHONY: imports
+imports: venv
+	@echo "==> import contracts"
+	@$(VENV)/bin/lint-imports --no-cache
+
+.PHONY: drift
+drift: venv ## generated files are what their generators write
+	@echo "==> generated files"
+	@$(PY) -m sovereign_gpu.api.crdgen --check
+	@$(PY) -m sovereign_gpu.admission.render --check
+
+RUN := $(VENV)/bin/coverage run --parallel-mode -m pytest
+
+.PHONY: test-unit
+test-unit: venv ## pure core, models, telemetry
+	@echo "==> unit tests"
+	@rm -f .coverage .coverage.*
+	@$(RUN) tests/core tests/api tests/telemetry
+
+.PHONY: test-contract
+test-contract: venv ## informer, writer and lease against a scripted API server
+	@echo "==> contract tests"
+	@$(RUN) tests/cluster tests/contract
+
+.PHONY: test-control-plane
+test-control-plane: rig-binaries ## policies, chart and operator on a real control plane
+	@echo "==> control plane tests"
+	@$(RUN) tests/rig tests/control_plane tests/admission tests/chart
+
+.PHONY: coverage
+coverage: venv ## of the rungs that ran
+	@$(VENV)/bin/coverage combine --quiet --keep
+	@$(VENV)/bin/coverage report --skip-covered --sort=cover
+	@$(VENV)/bin/coverage report --include='operator/sovereign_gpu/core/*' --fail-under=100 --format=total >/dev/null || { echo "core/ must be covered to 100 % of branches"; exit 1; }
+
+.PHONY: format
+format: venv ## apply the formatter and write generated files anew
+	@$(VENV)/bin/ruff check --fix --quiet $(CODE) || true
+	@$(VENV)/bin/ruff format --quiet $(CODE)
+	@$(PY) -m sovereign_gpu.api.crdgen
+	@$(PY) -m sovereign_gpu.admission.render
+
+.PHONY: pins
+pins: ## compile requirements/*.in anew (needs uv)
+	@for name in operator dev go; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/$$name.in -o requirements/$$name.txt; done
+
+# --- measurements ------------------------------------------------------------------------
+.PHONY: bench
+bench: rig-binaries ## every figure that README quotes; about an hour
+	@$(PY) -m bench.engine
+	@$(PY) -m bench.ledger_steps
+	@$(PY) -m bench.burst --pods 5000
+	@$(PY) -m bench.burst --pods 10000
+	@$(PY) -m bench.backlog
+	@$(PY) -m bench.crash
