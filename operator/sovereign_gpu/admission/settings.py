@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sovereign_gpu import names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 COUNTED_RESOURCES: Final = ("cpu", "memory", "ephemeral-storage", names.GPU_RESOURCE)
 """What governed pods may always ask for, besides `hugepages-*`."""
@@ -53,13 +56,18 @@ class Settings:
         users = [f"system:serviceaccount:{name}" for name in self.exempt_service_accounts]
         return {
             "operatorUser": json.dumps(self.operator_user),
-            "exemptNamespaces": json.dumps(list(self.exempt_namespaces)),
-            "exemptUsers": json.dumps(users),
-            "schedulerUsers": json.dumps(list(self.scheduler_users)),
-            "knownResources": json.dumps([*COUNTED_RESOURCES, *self.known_resources]),
-            "hostPaths": json.dumps(list(self.allowed_host_paths)),
+            "exemptNamespaces": _list(self.exempt_namespaces),
+            "exemptUsers": _list(users),
+            "schedulerUsers": _list(self.scheduler_users),
+            "knownResources": _list([*COUNTED_RESOURCES, *self.known_resources]),
+            "hostPaths": _list(self.allowed_host_paths),
             "gpuTaint": json.dumps(self.gpu_taint),
         }
+
+
+def _list(values: Iterable[str]) -> str:
+    # Spelled as Helm spells it, so that both renderings can be compared.
+    return json.dumps(list(values), separators=(",", ":"))
 
 
 _VALUES: Final = ".Values.admission."
