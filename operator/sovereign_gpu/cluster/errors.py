@@ -8,6 +8,7 @@ ClusterError
 
 from __future__ import annotations
 
+UNAUTHORIZED = 401
 NOT_FOUND = 404
 CONFLICT = 409
 GONE = 410
@@ -16,6 +17,9 @@ TOO_MANY_REQUESTS = 429
 
 class ClusterError(Exception):
     """Root of the tree."""
+
+    retry_after: float | None = None
+    """Seconds the server asks to wait, if it does."""
 
 
 class ConfigurationError(ClusterError):
@@ -30,8 +34,11 @@ class ApiError(ClusterError):
         self.status = status
         self.message = message
         self.retry_after = retry_after
-        """Seconds the server asks to wait, if it does."""
 
 
 class UncertainError(ClusterError):
     """Nobody knows whether the request took effect."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

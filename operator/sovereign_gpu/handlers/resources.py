@@ -50,7 +50,9 @@ def build(feed: Feed, credentials: Credentials) -> kopf.OperatorRegistry:
             ca_path=credentials.ca_file,
             ca_data=credentials.ca_data.encode() if credentials.ca_data else None,
             certificate_path=credentials.client_cert_file,
+            certificate_data=credentials.client_cert_data,
             private_key_path=credentials.client_key_file,
+            private_key_data=credentials.client_key_data,
             scheme="Bearer" if credentials.bearer() else None,
             token=credentials.bearer(),
         )
