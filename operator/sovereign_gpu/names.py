@@ -30,9 +30,13 @@ RESIDENCY: Final = "sovereign-gpu.io/residency"
 """Annotation: comma-separated names of the policies that are enforced (Deny)."""
 REGIONS: Final = "sovereign-gpu.io/regions"
 """Annotation: comma-separated regions all enforced policies allow; `*` when none is enforced."""
+ENFORCEMENT_LABEL: Final = "sovereign-gpu.io/enforcement"
+"""Label: `Warn` where policies that only warn hold, so that only there they are evaluated."""
+ENFORCEMENT_WARN: Final = "Warn"
 WARN_RESIDENCY: Final = "sovereign-gpu.io/warn-residency"
 WARN_REGIONS: Final = "sovereign-gpu.io/warn-regions"
-NAMESPACE_METADATA: Final = (TENANT_LABEL, RESIDENCY, REGIONS, WARN_RESIDENCY, WARN_REGIONS)
+NAMESPACE_LABELS: Final = (TENANT_LABEL, ENFORCEMENT_LABEL)
+NAMESPACE_ANNOTATIONS: Final = (RESIDENCY, REGIONS, WARN_RESIDENCY, WARN_REGIONS)
 
 # --- nodes ------------------------------------------------------------------------------
 NODE_POOL_LABEL: Final = "sovereign-gpu.node-restriction.kubernetes.io/pool"

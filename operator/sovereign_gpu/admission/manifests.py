@@ -88,8 +88,14 @@ def binding_manifest(policy: Policy, exempt: list[str] | str) -> dict[str, Any]:
         expressions: list[dict[str, Any]] = [
             {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": exempt}
         ]
-        if policy.scope is Scope.GOVERNED:
+        if policy.scope in {Scope.GOVERNED, Scope.WARNED}:
             expressions.append({"key": names.TENANT_LABEL, "operator": "Exists"})
+        if policy.scope is Scope.WARNED:
+            # Each policy that is evaluated costs the API server: elsewhere these are not.
+            warned = [names.ENFORCEMENT_WARN]
+            expressions.append(
+                {"key": names.ENFORCEMENT_LABEL, "operator": "In", "values": warned}
+            )
         spec["matchResources"] = {"namespaceSelector": {"matchExpressions": expressions}}
     return {
         "apiVersion": API_VERSION,

@@ -14,7 +14,7 @@ POLICY: Final = Policy(
     name="sovereign-gpu-pod-warning",
     purpose="Policies with enforcement Warn: pods that they would confine, as a warning.",
     match=(Match("", ("pods",), ("CREATE",)),),
-    scope=Scope.GOVERNED,
+    scope=Scope.WARNED,
     variables=(
         Variable(
             "missing",

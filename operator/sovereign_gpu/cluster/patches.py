@@ -100,18 +100,14 @@ def _in_pool(pool: Pool) -> list[Json]:
 
 
 def _affinity(pod: Pod, decision: Release, pool: Pool) -> list[Json]:
-    if decision.pinned:
-        fields, expressions = [_on_node(decision.node)], []
-    else:
-        fields, expressions = [], _in_pool(pool)
-    required = _required(pod, fields, expressions)
+    terms = _terms(decision, pool)
     preferred = None
     if not decision.pinned:
         preferred = {"weight": _WEIGHT, "preference": {"matchFields": [_on_node(decision.node)]}}
     base = "/spec/affinity/nodeAffinity"
     if pod.shape.node_affinity:
-        return [*required, *_prefer(pod, preferred)]
-    fresh: Json = {_REQUIRED: {"nodeSelectorTerms": [_term(fields, expressions)]}}
+        return [*_required(pod, terms), *_prefer(pod, preferred)]
+    fresh: Json = {_REQUIRED: {"nodeSelectorTerms": terms}}
     if preferred:
         fresh[_PREFERRED] = [preferred]
     if pod.shape.affinity:
@@ -119,27 +115,30 @@ def _affinity(pod: Pod, decision: Release, pool: Pool) -> list[Json]:
     return [{"op": "add", "path": "/spec/affinity", "value": {"nodeAffinity": fresh}}]
 
 
-def _term(fields: list[Json], expressions: list[Json]) -> Json:
-    term: Json = {}
-    if fields:
-        term["matchFields"] = fields
-    if expressions:
-        term["matchExpressions"] = expressions
-    return term
+def _terms(decision: Release, pool: Pool) -> list[Json]:
+    """Return the alternatives of which the pod must take one."""
+    if decision.pinned:
+        return [{"matchFields": [_on_node(decision.node)]}]
+    if decision.spares:
+        return [{"matchFields": [_on_node(name)]} for name in (decision.node, *decision.spares)]
+    return [{"matchExpressions": _in_pool(pool)}]
 
 
-def _required(pod: Pod, fields: list[Json], expressions: list[Json]) -> list[Json]:
+def _required(pod: Pod, terms: list[Json]) -> list[Json]:
     base = f"/spec/affinity/nodeAffinity/{_REQUIRED}"
     if pod.shape.required is None:
-        value = {"nodeSelectorTerms": [_term(fields, expressions)]}
-        return [{"op": "add", "path": base, "value": value}]
+        return [{"op": "add", "path": base, "value": {"nodeSelectorTerms": terms}}]
+    # With terms of the pod's own there is one of ours, and each of theirs is narrowed by it.
+    (ours,) = terms
     ops: list[Json] = []
     for index, (has_expressions, has_fields) in enumerate(pod.shape.required):
         if not has_expressions and not has_fields:
             continue  # an empty term matches nothing; adding to it would let it match
         term = f"{base}/nodeSelectorTerms/{index}"
-        ops += _append(f"{term}/matchFields", fields, exists=has_fields)
-        ops += _append(f"{term}/matchExpressions", expressions, exists=has_expressions)
+        ops += _append(f"{term}/matchFields", ours.get("matchFields", []), exists=has_fields)
+        ops += _append(
+            f"{term}/matchExpressions", ours.get("matchExpressions", []), exists=has_expressions
+        )
     return ops
 
 

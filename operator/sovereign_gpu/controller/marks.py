@@ -81,11 +81,9 @@ class Marks:
         )
         if _present(namespace) == wanted:
             return
-        annotations: dict[str, str | None] = {
-            key: wanted.get(key) for key in names.NAMESPACE_METADATA if key != names.TENANT_LABEL
-        }
         body = patches.metadata(
-            labels={names.TENANT_LABEL: wanted[names.TENANT_LABEL]}, annotations=annotations
+            labels={key: wanted.get(key) for key in names.NAMESPACE_LABELS},
+            annotations={key: wanted.get(key) for key in names.NAMESPACE_ANNOTATIONS},
         )
         self._write("Namespace", name, f"/api/v1/namespaces/{name}", body)
 
@@ -110,6 +108,7 @@ class Marks:
 def _present(namespace: Namespace) -> dict[str, str]:
     values = {
         names.TENANT_LABEL: namespace.tenant,
+        names.ENFORCEMENT_LABEL: namespace.enforcement,
         names.RESIDENCY: namespace.residency,
         names.REGIONS: namespace.regions,
         names.WARN_RESIDENCY: namespace.warn_residency,

@@ -121,10 +121,15 @@ class Engine(State):
             raise AssertionError("a line without members was tried")
         self.dequeue(pod.uid)
         node = seat.node.name
+        pinned = _may_be_pinned(pod)
+        spares: tuple[str, ...] = ()
+        if not pinned and _may_be_steered(pod):
+            allowed = self.feasible.of(line.shape.constraints)
+            spares = self.floors[pool].spares(pod.demand, allowed, node, _SPARES)
         self.assumed[pod.uid] = pool
         self.charge(pod.uid, Charge(tenant.name, pool, node, pod.demand, bound=False))
         line.wait = None
-        return Release(pod, tenant.name, pool, node, pinned=_may_be_pinned(pod))
+        return Release(pod, tenant.name, pool, node, pinned, spares)
 
 
 @dataclass(slots=True)
@@ -165,6 +170,15 @@ class _Pass:
             if line.wait is not None and line.wait.reason not in _CAPACITY:
                 self._refused[line.shape.demand.gpus] = (line.pool, line.wait)
         return None
+
+
+_SPARES = 3
+
+
+def _may_be_steered(pod: Pod) -> bool:
+    # kube-scheduler looks at a sample of a large pool, in which the node we count on may be
+    # missing; a few named nodes are all looked at. Terms of the pod's own stay as they are.
+    return not pod.follows_others and pod.shape.required is None
 
 
 def _may_be_pinned(pod: Pod) -> bool:

@@ -1,17 +1,19 @@
-"""Which nodes a pod may use: labels, node affinity, taints, as kube-scheduler reads them.
+"""Whether labels satisfy a requirement and a toleration covers a taint, as Kubernetes judges it.
 
-Rules: k8s.io/component-helpers/scheduling/corev1 (node affinity, tolerations) and
-k8s.io/apimachinery/pkg/labels (requirements).
+Rules: k8s.io/apimachinery/pkg/labels (requirements) and k8s.io/api/core/v1 (tolerations). The
+numeric operators of tolerations are alpha and off in 1.36, where they tolerate nothing.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
-from sovereign_gpu.core.model import Constraints, Node, NodeTerm, Requirement, Taint, Toleration
+from sovereign_gpu.core.model import Requirement, Taint, Toleration
 
 _BLOCKING = frozenset({"NoSchedule", "NoExecute"})
-_UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "", "NoSchedule")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+_INT64 = range(-(2**63), 2**63)
 
 
 def matches(requirement: Requirement, labels: Mapping[str, str]) -> bool:
@@ -44,34 +46,30 @@ def tolerates(toleration: Toleration, taint: Taint) -> bool:
         return False
     if toleration.operator == "Exists":
         return True
-    return bool(toleration.key) and toleration.value == taint.value
+    return toleration.operator in {"", "Equal"} and toleration.value == taint.value
 
 
-def feasible(constraints: Constraints, node: Node) -> bool:
-    """Whether kube-scheduler would let a pod with these constraints onto the node."""
-    if any(node.labels.get(key) != value for key, value in constraints.selector):
-        return False
-    if constraints.terms is not None and not any(_term(t, node) for t in constraints.terms):
-        return False
-    taints = (*node.taints, _UNSCHEDULABLE) if node.unschedulable else node.taints
+def admits(tolerations: Iterable[Toleration], taints: Iterable[Taint]) -> bool:
+    """Whether a pod with these tolerations may be scheduled onto a node with these taints."""
     return all(
-        any(tolerates(toleration, taint) for toleration in constraints.tolerations)
+        any(tolerates(toleration, taint) for toleration in tolerations)
         for taint in taints
         if taint.effect in _BLOCKING
     )
 
 
-def _term(term: NodeTerm, node: Node) -> bool:
-    if not term.labels and not term.fields:
-        return False  # an empty term matches no node
-    return selects(term.labels, node.labels) and selects(term.fields, {"metadata.name": node.name})
-
-
 def _compares(requirement: Requirement, value: str | None) -> bool:
     if value is None or len(requirement.values) != 1:
         return False
-    try:
-        have, bound = int(value), int(requirement.values[0])
-    except ValueError:
+    have, bound = _integer(value), _integer(requirement.values[0])
+    if have is None or bound is None:
         return False
     return have > bound if requirement.operator == "Gt" else have < bound
+
+
+def _integer(text: str) -> int | None:
+    # Stricter than int(): "1_000" is a label value, and no number to Kubernetes.
+    if _INTEGER.fullmatch(text) is None:
+        return None
+    number = int(text)
+    return number if number in _INT64 else None

@@ -147,6 +147,7 @@ class Namespace:
     tenant: str = ""
     residency: str | None = None
     regions: str | None = None
+    enforcement: str | None = None
     warn_residency: str | None = None
     warn_regions: str | None = None
     deleting: bool = False
@@ -200,6 +201,8 @@ class Release:
     """Where the engine counts on it to run."""
     pinned: bool
     """Required (True) or only preferred."""
+    spares: tuple[str, ...] = ()
+    """Other nodes it may go to, if it is free to go but better looked for on few nodes."""
 
 
 @dataclass(frozen=True, slots=True)

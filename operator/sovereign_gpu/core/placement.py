@@ -7,11 +7,12 @@ checked on the few that are looked at.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+from collections import Counter
 from dataclasses import dataclass, field
 
 from sovereign_gpu.core.ledger import Load
-from sovereign_gpu.core.matching import feasible
-from sovereign_gpu.core.model import Constraints, Node, Resources
+from sovereign_gpu.core.model import Node, Resources
 
 _NO_LOAD = Load()
 
@@ -21,17 +22,20 @@ class Seat:
     """A usable node of a pool with what is free on it."""
 
     node: Node
+    bit: int
+    """The node in sets of nodes (`feasibility`)."""
     free: Resources
     spare: int
     """GPUs of the node that no bound pod holds; reservations are taken off per pool."""
 
 
-def seat(node: Node, load: Load | None) -> Seat:
+def seat(node: Node, bit: int, load: Load | None) -> Seat:
     """Return the node's seat under the given load."""
     load = load or _NO_LOAD
     room = node.allocatable
     return Seat(
         node=node,
+        bit=bit,
         free=Resources(
             max(0, room.gpus - load.gpus), room.cpu - load.cpu, room.memory - load.memory
         ),
@@ -42,11 +46,50 @@ def seat(node: Node, load: Load | None) -> Seat:
 
 
 @dataclass(slots=True)
+class _Bucket:
+    """Seats with the same number of free GPUs."""
+
+    seats: dict[int, Seat] = field(default_factory=dict)
+    """By bit."""
+    nodes: int = 0
+    cpu: int = 0
+    memory: int = 0
+    """No seat has more than these; a search that failed makes them exact."""
+
+    def put(self, new: Seat) -> None:
+        self.seats[new.bit] = new
+        self.nodes |= new.bit
+        self.cpu = max(self.cpu, new.free.cpu)
+        self.memory = max(self.memory, new.free.memory)
+
+    def remove(self, bit: int) -> None:
+        del self.seats[bit]
+        self.nodes ^= bit
+
+    def first(self, demand: Resources, allowed: int) -> Seat | None:
+        if demand.cpu > self.cpu or demand.memory > self.memory:
+            return None
+        candidates = left = self.nodes & allowed
+        while left:
+            bit = left & -left
+            free = self.seats[bit].free
+            if free.cpu >= demand.cpu and free.memory >= demand.memory:
+                return self.seats[bit]
+            left ^= bit
+        if candidates:  # so that the next demand like this one is refused without a search
+            self.cpu = max(s.free.cpu for s in self.seats.values())
+            self.memory = max(s.free.memory for s in self.seats.values())
+        return None
+
+
+@dataclass(slots=True)
 class Floor:
     """The usable nodes of one pool."""
 
     seats: dict[str, Seat] = field(default_factory=dict)
-    buckets: list[dict[str, Seat]] = field(default_factory=list)
+    buckets: dict[int, _Bucket] = field(default_factory=dict)
+    """By free GPUs; a dict, because a kubelet may claim any number of devices."""
+    _sizes: list[int] = field(default_factory=list)
     spare: int = 0
     """GPUs on usable nodes that no bound pod holds."""
 
@@ -55,62 +98,60 @@ class Floor:
         old = self.seats.pop(name, None)
         if old is not None:
             self.spare -= old.spare
-            del self.buckets[old.free.gpus][name]
+            bucket = self.buckets[old.free.gpus]
+            bucket.remove(old.bit)
+            if not bucket.seats:
+                del self.buckets[old.free.gpus]
+                del self._sizes[bisect_left(self._sizes, old.free.gpus)]
         if new is None:
             return
-        while len(self.buckets) <= new.free.gpus:
-            self.buckets.append({})
+        if new.free.gpus not in self.buckets:
+            self.buckets[new.free.gpus] = _Bucket()
+            insort(self._sizes, new.free.gpus)
         self.seats[name] = new
-        self.buckets[new.free.gpus][name] = new
+        self.buckets[new.free.gpus].put(new)
         self.spare += new.spare
 
     def largest(self) -> int:
         """GPUs free on the emptiest node."""
-        return next((g for g in range(len(self.buckets) - 1, 0, -1) if self.buckets[g]), 0)
+        return self._sizes[-1] if self._sizes else 0
 
     def whole_nodes_free(self) -> int:
         """Nodes with GPUs of which none is taken."""
         return sum(
-            1
-            for gpus in range(1, len(self.buckets))
-            for s in self.buckets[gpus].values()
-            if s.free.gpus == s.node.allocatable.gpus
+            1 for s in self.seats.values() if s.free.gpus and s.free.gpus == s.node.allocatable.gpus
         )
 
-    def choose(self, demand: Resources, allowed: frozenset[str] | set[str]) -> Seat | None:
-        """Return the fullest node of `allowed` on which the demand fits, if there is one."""
-        for gpus in range(max(1, demand.gpus), len(self.buckets)):
-            for name, candidate in self.buckets[gpus].items():
-                free = candidate.free
-                if free.cpu >= demand.cpu and free.memory >= demand.memory and name in allowed:
-                    return candidate
+    def choose(self, demand: Resources, allowed: int) -> Seat | None:
+        """Return the fullest node of the set `allowed` on which the demand fits, if any does."""
+        for gpus in self._sizes[bisect_left(self._sizes, demand.gpus) :]:
+            found = self.buckets[gpus].first(demand, allowed)
+            if found is not None:
+                return found
         return None
 
 
 @dataclass(slots=True)
-class FeasibleNodes:
-    """Per constraints, the names of the nodes they admit; kept up as nodes change."""
+class Census:
+    """How many GPUs the nodes of each pool have, usable or not."""
 
-    nodes: dict[str, Node]
-    sets: dict[Constraints, set[str]] = field(default_factory=dict)
+    _of: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _sizes: dict[str, Counter[int]] = field(default_factory=dict)
 
-    def of(self, constraints: Constraints) -> set[str]:
-        """Return the nodes that pods with these constraints may use."""
-        found = self.sets.get(constraints)
-        if found is None:
-            found = {name for name, node in self.nodes.items() if feasible(constraints, node)}
-            self.sets[constraints] = found
-        return found
+    def put(self, name: str, pool: str, gpus: int) -> None:
+        """Note where a node belongs; an empty pool: nowhere."""
+        old = self._of.pop(name, None)
+        if old is not None:
+            sizes = self._sizes[old[0]]
+            sizes[old[1]] -= 1
+            if not sizes[old[1]]:
+                del sizes[old[1]]
+            if not sizes:
+                del self._sizes[old[0]]
+        if pool:
+            self._of[name] = (pool, gpus)
+            self._sizes.setdefault(pool, Counter())[gpus] += 1
 
-    def refresh(self, name: str, node: Node | None) -> None:
-        """Judge one node again for all constraints that are in use."""
-        for constraints, names in self.sets.items():
-            if node is not None and feasible(constraints, node):
-                names.add(name)
-            else:
-                names.discard(name)
-
-    def keep_only(self, in_use: set[Constraints]) -> None:
-        """Forget constraints that no waiting pod has."""
-        for constraints in self.sets.keys() - in_use:
-            del self.sets[constraints]
+    def largest(self, pool: str) -> int:
+        """GPUs of the largest node of a pool, 0 without nodes."""
+        return max(self._sizes.get(pool, ()), default=0)

@@ -1,7 +1,8 @@
 """Kubernetes quantities as exact integers.
 
 Grammar: k8s.io/apimachinery/pkg/api/resource, `Quantity`: a decimal number with a binary
-(Ki … Ei) or decimal (n, u, m, k … E) suffix or an exponent. Fractions round up, as there.
+(Ki … Ei) or decimal (n, u, m, k … E) suffix or an exponent. Fractions round up and what is beyond
+the range of 64 bits is capped, as there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,13 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-_FORM = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|([KMGTPE]i|[numkMGTPE]))?")
+_FORM = re.compile(
+    r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([eE][+-]?[0-9]+)|([KMGTPE]i|[numkMGTPE]))?"
+)
+MOST = 2**63 - 1
+"""Larger numbers count as this one."""
+_FAR = 4000
+"""Beyond this power of ten every number is 0 or `MOST`; computing it would take for ever."""
 _SCALE = {
     "": Fraction(1),
     "n": Fraction(1, 10**9),
@@ -32,6 +39,6 @@ def parse(text: str | int, unit: int = 1) -> int:
     if match is None:
         raise ValueError(f"not a Kubernetes quantity: {text!r}")
     number, exponent, suffix = match.groups()
-    value = Fraction(number) * (Fraction(10) ** int(exponent[1:]) if exponent else 1)
-    scaled = value * _SCALE[suffix or ""] * unit
-    return -((-scaled.numerator) // scaled.denominator)
+    power = max(-_FAR, min(_FAR, int(exponent[1:]))) if exponent else 0
+    value = Fraction(number) * Fraction(10) ** power * _SCALE[suffix or ""] * unit
+    return max(-MOST, min(MOST, -((-value.numerator) // value.denominator)))

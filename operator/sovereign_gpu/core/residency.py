@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Mapping
 from sovereign_gpu.core.matching import selects
 from sovereign_gpu.core.model import Node, Policy, Pool, Tenant
 from sovereign_gpu.names import (
+    ENFORCEMENT_LABEL,
+    ENFORCEMENT_WARN,
     NODE_ALLOWED,
     NODE_POOL_LABEL,
     NODE_RESIDENCY_PREFIX,
@@ -143,6 +145,7 @@ def namespace_metadata(
     allowed = ",".join(sorted(regions(deny, policies, pools))) if deny else ANY_REGION
     wanted = {TENANT_LABEL: tenant.name, RESIDENCY: ",".join(deny), REGIONS: allowed}
     if warn:
+        wanted[ENFORCEMENT_LABEL] = ENFORCEMENT_WARN
         wanted[WARN_RESIDENCY] = ",".join(warn)
         wanted[WARN_REGIONS] = ",".join(sorted(regions(warn, policies, pools)))
     return wanted
