@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sovereign_gpu.core import explain, residency
 from sovereign_gpu.core.ledger import Charge
-from sovereign_gpu.core.model import Pod, Pool, Reason, Release, Tenant, Wait
-from sovereign_gpu.core.placement import Floor, Seat
-from sovereign_gpu.core.queue import Line
+from sovereign_gpu.core.model import Pod, Reason, Release, Tenant, Wait
+from sovereign_gpu.core.placement import Seat
+from sovereign_gpu.core.queue import Line, Queue
 from sovereign_gpu.core.state import State
 
-_CAPACITY = frozenset({Reason.POOL_FULL, Reason.FRAGMENTED, Reason.NODE_CONSTRAINTS})
+_NODES_SAY_NO = frozenset(
+    {Reason.POOL_FULL, Reason.FRAGMENTED, Reason.NODE_CONSTRAINTS, Reason.NEVER_FITS}
+)
+"""Waits that may end when nodes or their load change."""
+_SPARES = 3
+"""Nodes named besides the one that is counted on, where a pod is steered."""
 _HOPE = (
     Reason.QUOTA_EXHAUSTED,
     Reason.POOL_FULL,
@@ -27,6 +33,13 @@ _HOPE = (
     Reason.NO_ELIGIBLE_POOL,
 )
 """Of several pools, the wait that is reported is the one most likely to end by itself."""
+
+
+class Stop(NamedTuple):
+    """Why a line waits, and the pool this speaks of (empty: none in particular)."""
+
+    pool: str
+    wait: Wait
 
 
 @dataclass(slots=True)
@@ -63,7 +76,8 @@ class Engine(State):
         if self.assumed.pop(uid, None) is None:
             return
         self.charge(uid, None)
-        if uid in self.pods:
+        pod = self.pods.get(uid)
+        if pod is not None and not pod.deleting:
             self.stopped[uid] = explain.refused(refusal)
 
     def _fill(self, name: str) -> tuple[int, str]:
@@ -75,45 +89,58 @@ class Engine(State):
         counted = sum(self.ledger.counted(name, pool) for pool, _ in tenant.guaranteed)
         return ((counted << 32) // guaranteed if guaranteed else 1 << 32, name)
 
-    def try_line(self, tenant: Tenant, line: Line) -> Release | None:
-        """Release the first pod of the line if any pool of the tenant takes it."""
-        waits: list[tuple[int, str, Wait]] = []
-        for pool_name, guaranteed in tenant.guaranteed:
-            verdict = self._verdict(tenant, pool_name, guaranteed, line)
-            if isinstance(verdict, Seat):
-                return self._commit(tenant, pool_name, verdict, line)
-            if verdict.reason in _CAPACITY:
-                self.capacity_blocked[pool_name].add(tenant.name)
-            waits.append((_HOPE.index(verdict.reason), pool_name, verdict))
-        if waits:
-            _, line.pool, line.wait = min(waits, key=lambda wait: wait[0])
-        else:
-            line.pool, line.wait = "", explain.no_pool_named(tenant)
-        return None
+    def screen(self, tenant: Tenant, gpus: int) -> Stop | None:
+        """Return why no pod of this size can start in any pool, None if one might."""
+        stops = []
+        for name, guaranteed in tenant.guaranteed:
+            wait = self._refusal(tenant, name, guaranteed, gpus)
+            if wait is None:
+                return None
+            stops.append(Stop(name, wait))
+        return self._stopped_by(tenant, stops)
 
-    def _verdict(self, tenant: Tenant, name: str, guaranteed: int, line: Line) -> Seat | Wait:
-        pool, floor, demand = self.pools.get(name), self.floors.get(name), line.shape.demand
-        if pool is None or floor is None or name in self.clashes:
+    def try_line(self, tenant: Tenant, line: Line) -> Release | Stop:
+        """Release the first pod of the line to the first pool that takes it."""
+        stops = []
+        demand = line.shape.demand
+        for name, guaranteed in tenant.guaranteed:
+            wait = self._refusal(tenant, name, guaranteed, demand.gpus)
+            if wait is None:
+                admitted = self.feasible.of(line.shape.constraints)
+                seat = self.floors[name].choose(demand, admitted)
+                if seat is not None:
+                    return self._commit(tenant, name, seat, line)
+                wait = explain.node_constraints(name, demand, self.spare(name))
+            stops.append(Stop(name, wait))
+        return self._stopped_by(tenant, stops)
+
+    def _stopped_by(self, tenant: Tenant, stops: list[Stop]) -> Stop:
+        for stop in stops:
+            if stop.wait.reason in _NODES_SAY_NO:
+                self.blocked[stop.pool].add(tenant.name)
+        nothing = Stop("", explain.no_pool_named(tenant))
+        return min(stops, key=lambda stop: _HOPE.index(stop.wait.reason), default=nothing)
+
+    def _refusal(self, tenant: Tenant, name: str, guaranteed: int, gpus: int) -> Wait | None:
+        """Return what stops all pods of this size in one pool, whatever their constraints."""
+        pool = self.pools.get(name)
+        if pool is None or name in self.clashes:
             return explain.pool_absent(name, self.clashes.get(name))
         if not residency.allows(tenant, pool, self.policies):
             return explain.not_allowed(tenant, pool)
-        largest_node = self.largest_node.get(name, 0)
-        if demand.gpus > guaranteed or (largest_node and demand.gpus > largest_node):
-            return explain.never_fits(name, demand, guaranteed, largest_node)
+        largest_node = self.census.largest(name)
+        if gpus > guaranteed or (largest_node and gpus > largest_node):
+            return explain.never_fits(name, gpus, guaranteed, largest_node)
         counted = self.ledger.counted(tenant.name, name)
-        if counted + demand.gpus > guaranteed:
-            return explain.quota_exhausted(tenant.name, name, demand, counted, guaranteed)
-        return self._seat_in(pool, floor, line)
+        if counted + gpus > guaranteed:
+            return explain.quota_exhausted(tenant.name, name, gpus, counted, guaranteed)
+        return self._lack(name, gpus)
 
-    def _seat_in(self, pool: Pool, floor: Floor, line: Line) -> Seat | Wait:
-        demand = line.shape.demand
-        spare = floor.spare - self.ledger.reserved_in.get(pool.name, 0)
-        if spare < demand.gpus:
-            return explain.pool_full(pool.name, demand, max(0, spare))
-        if floor.largest() < demand.gpus:
-            return explain.fragmented(pool.name, demand, spare, floor.largest())
-        found = floor.choose(demand, self.feasible.of(line.shape.constraints))
-        return found or explain.node_constraints(pool.name, demand, spare)
+    def _lack(self, pool: str, gpus: int) -> Wait | None:
+        spare, largest = self.spare(pool), self.floors[pool].largest()
+        if spare < gpus:
+            return explain.pool_full(pool, gpus, max(0, spare))
+        return explain.fragmented(pool, gpus, spare, largest) if largest < gpus else None
 
     def _commit(self, tenant: Tenant, pool: str, seat: Seat, line: Line) -> Release:
         pod = line.first()
@@ -128,51 +155,63 @@ class Engine(State):
             spares = self.floors[pool].spares(pod.demand, allowed, node, _SPARES)
         self.assumed[pod.uid] = pool
         self.charge(pod.uid, Charge(tenant.name, pool, node, pod.demand, bound=False))
-        line.wait = None
         return Release(pod, tenant.name, pool, node, pinned, spares)
 
 
 @dataclass(slots=True)
 class _Pass:
-    """One walk over a tenant's lines; a line that cannot move is not asked again in this walk."""
+    """One walk over a tenant's lines; what cannot move is not asked again in this walk.
+
+    Within a plan quota and capacity only shrink, so a refusal holds until its end.
+    """
 
     engine: Engine
     name: str
-    _heap: list[tuple[tuple[int, float, str], Line]] | None = None
-    _refused: dict[int, tuple[str, Wait]] = field(default_factory=dict)
-    """Per size in GPUs, a wait that does not depend on nodes, so that it holds for the size."""
+    _open: set[int] | None = None
+    """Sizes (GPUs of a pod) that nothing but the nodes can refuse; None: not begun."""
+    _heap: list[tuple[tuple[int, float, str], Line]] = field(default_factory=list)
 
     def next(self) -> Release | None:
         """Return the tenant's next release, or None when no line of it can move."""
-        tenant = self.engine.tenants.get(self.name)
+        tenant = self.engine.tenants[self.name]
         queue = self.engine.queues.get(self.name)
-        if tenant is None or queue is None:
+        if queue is None:
             return None
-        missing = residency.missing(tenant, self.engine.policies)
-        if missing:
-            for line in queue.lines.values():
-                line.pool, line.wait = "", explain.policy_missing(missing)
-            return None
-        if self._heap is None:
-            self._heap = [(key, line) for line in queue.lines.values() if (key := line.key())]
-            heapq.heapify(self._heap)
-        while self._heap:
+        self._begin(tenant, queue)
+        while self._open and self._heap:
             _, line = heapq.heappop(self._heap)
-            known = self._refused.get(line.shape.demand.gpus)
-            if known is not None:
-                line.pool, line.wait = known
+            if line.shape.demand.gpus not in self._open:
                 continue
-            release = self.engine.try_line(tenant, line)
-            if release is not None:
+            result = self.engine.try_line(tenant, line)
+            if isinstance(result, Release):
+                line.wait = None
                 if key := line.key():
                     heapq.heappush(self._heap, (key, line))
-                return release
-            if line.wait is not None and line.wait.reason not in _CAPACITY:
-                self._refused[line.shape.demand.gpus] = (line.pool, line.wait)
+                return result
+            line.pool, line.wait = result
         return None
 
-
-_SPARES = 3
+    def _begin(self, tenant: Tenant, queue: Queue) -> None:
+        missing = residency.missing(tenant, self.engine.policies)
+        everything = Stop("", explain.policy_missing(missing)) if missing else None
+        fresh = self._open is None
+        candidates = queue.sizes.keys() if self._open is None else self._open & queue.sizes.keys()
+        self._open = set()
+        for gpus in candidates:
+            stop = everything or self.engine.screen(tenant, gpus)
+            if stop is None:
+                self._open.add(gpus)
+                continue
+            for line in queue.sizes[gpus].values():
+                line.pool, line.wait = stop
+        if fresh:
+            self._heap = [
+                (key, line)
+                for gpus in self._open
+                for line in queue.sizes[gpus].values()
+                if (key := line.key())
+            ]
+            heapq.heapify(self._heap)
 
 
 def _may_be_steered(pod: Pod) -> bool:

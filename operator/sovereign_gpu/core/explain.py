@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from sovereign_gpu.core.model import Pool, Reason, Resources, Tenant, Wait
 
 _GIB = 1 << 30
@@ -64,40 +66,40 @@ def not_allowed(tenant: Tenant, pool: Pool) -> Wait:
     )
 
 
-def never_fits(pool: str, demand: Resources, guaranteed: int, largest_node: int) -> Wait:
+def never_fits(pool: str, gpus: int, guaranteed: int, largest_node: int) -> Wait:
     """Waiting cannot help."""
     limit = (
         f"the tenant's guarantee in pool {pool} is {guaranteed}"
-        if demand.gpus > guaranteed
+        if gpus > guaranteed
         else f"the largest node of pool {pool} has {largest_node}"
     )
-    return Wait(Reason.NEVER_FITS, f"asks for {demand.gpus} GPUs; {limit}")
+    return Wait(Reason.NEVER_FITS, f"asks for {gpus} GPUs; {limit}")
 
 
-def quota_exhausted(
-    tenant: str, pool: str, demand: Resources, counted: int, guaranteed: int
-) -> Wait:
+def quota_exhausted(tenant: str, pool: str, gpus: int, counted: int, guaranteed: int) -> Wait:
     """The tenant's own pods use the guarantee."""
     return Wait(
         Reason.QUOTA_EXHAUSTED,
-        f"asks for {demand.gpus} GPUs; tenant {tenant} uses {counted} of {guaranteed} guaranteed "
+        f"asks for {gpus} GPUs; tenant {tenant} uses {counted} of {guaranteed} guaranteed "
         f"in pool {pool}",
     )
 
 
-def pool_full(pool: str, demand: Resources, free: int) -> Wait:
+@lru_cache(maxsize=1024)  # said to many tenants at once
+def pool_full(pool: str, gpus: int, free: int) -> Wait:
     """The guarantee is there, the devices are not: nodes lost, or more promised than exists."""
     return Wait(
         Reason.POOL_FULL,
-        f"asks for {demand.gpus} GPUs; pool {pool} has {free} free on usable nodes",
+        f"asks for {gpus} GPUs; pool {pool} has {free} free on usable nodes",
     )
 
 
-def fragmented(pool: str, demand: Resources, free: int, largest: int) -> Wait:
+@lru_cache(maxsize=1024)
+def fragmented(pool: str, gpus: int, free: int, largest: int) -> Wait:
     """Enough GPUs, on too many nodes."""
     return Wait(
         Reason.FRAGMENTED,
-        f"asks for {demand.gpus} GPUs on one node; pool {pool} has {free} free, at most {largest} "
+        f"asks for {gpus} GPUs on one node; pool {pool} has {free} free, at most {largest} "
         "on one node",
     )
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from sovereign_gpu.core.ledger import Load
 from sovereign_gpu.core.model import Node, Resources
@@ -54,7 +56,9 @@ class _Bucket:
     nodes: int = 0
     cpu: int = 0
     memory: int = 0
-    """No seat has more than these; a search that failed makes them exact."""
+    """No seat has more than these."""
+    exact: bool = True
+    """Some seat has as much; if not, the next search that fails sets them right."""
 
     def put(self, new: Seat) -> None:
         self.seats[new.bit] = new
@@ -63,23 +67,25 @@ class _Bucket:
         self.memory = max(self.memory, new.free.memory)
 
     def remove(self, bit: int) -> None:
-        del self.seats[bit]
+        free = self.seats.pop(bit).free
         self.nodes ^= bit
+        if free.cpu == self.cpu or free.memory == self.memory:
+            self.exact = False
 
-    def first(self, demand: Resources, allowed: int) -> Seat | None:
+    def fitting(self, demand: Resources, allowed: int) -> Iterator[Seat]:
         if demand.cpu > self.cpu or demand.memory > self.memory:
-            return None
-        candidates = left = self.nodes & allowed
+            return
+        left = self.nodes & allowed
         while left:
             bit = left & -left
             free = self.seats[bit].free
             if free.cpu >= demand.cpu and free.memory >= demand.memory:
-                return self.seats[bit]
+                yield self.seats[bit]
             left ^= bit
-        if candidates:  # so that the next demand like this one is refused without a search
+        if not self.exact:
             self.cpu = max(s.free.cpu for s in self.seats.values())
             self.memory = max(s.free.memory for s in self.seats.values())
-        return None
+            self.exact = True
 
 
 @dataclass(slots=True)
@@ -122,13 +128,19 @@ class Floor:
             1 for s in self.seats.values() if s.free.gpus and s.free.gpus == s.node.allocatable.gpus
         )
 
+    def fitting(self, demand: Resources, allowed: int) -> Iterator[Seat]:
+        """Yield the nodes of the set `allowed` on which the demand fits, the fullest first."""
+        for gpus in self._sizes[bisect_left(self._sizes, demand.gpus) :]:
+            yield from self.buckets[gpus].fitting(demand, allowed)
+
     def choose(self, demand: Resources, allowed: int) -> Seat | None:
         """Return the fullest node of the set `allowed` on which the demand fits, if any does."""
-        for gpus in self._sizes[bisect_left(self._sizes, demand.gpus) :]:
-            found = self.buckets[gpus].first(demand, allowed)
-            if found is not None:
-                return found
-        return None
+        return next(self.fitting(demand, allowed), None)
+
+    def spares(self, demand: Resources, allowed: int, but: str, most: int) -> tuple[str, ...]:
+        """Return the names of up to `most` such nodes besides `but`."""
+        others = (s.node.name for s in self.fitting(demand, allowed) if s.node.name != but)
+        return tuple(islice(others, most))
 
 
 @dataclass(slots=True)

@@ -31,7 +31,7 @@ class Line:
     wait: Wait | None = None
     """Why the line did not move when it was last tried; None: not tried yet."""
     pool: str = ""
-    """The pool the wait speaks of."""
+    """The pool the wait speaks of; empty: none in particular."""
     _heap: list[tuple[float, str]] = field(default_factory=list)
 
     def add(self, pod: Pod) -> None:
@@ -65,6 +65,8 @@ class Queue:
     """All waiting pods of one tenant."""
 
     lines: dict[Shape, Line] = field(default_factory=dict)
+    sizes: dict[int, dict[Shape, Line]] = field(default_factory=dict)
+    """The same lines by GPUs of a pod: most reasons to wait hold for all pods of a size."""
     _line_of: dict[str, Line] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -80,6 +82,7 @@ class Queue:
         line = self.lines.get(shape)
         if line is None:
             line = self.lines[shape] = Line(shape)
+            self.sizes.setdefault(shape.demand.gpus, {})[shape] = line
         line.add(pod)
         self._line_of[pod.uid] = line
         return line
@@ -91,8 +94,15 @@ class Queue:
             return False
         del line.members[uid]
         if not line.members:
-            del self.lines[line.shape]
+            self._drop(line.shape)
         return True
+
+    def _drop(self, shape: Shape) -> None:
+        del self.lines[shape]
+        gpus = shape.demand.gpus
+        del self.sizes[gpus][shape]
+        if not self.sizes[gpus]:
+            del self.sizes[gpus]
 
     def line_of(self, uid: str) -> Line | None:
         """Return the line a pod stands in."""

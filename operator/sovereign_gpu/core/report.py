@@ -107,7 +107,7 @@ def pools(state: State) -> dict[str, PoolReport]:
                 reports[pool].guaranteed += gpus
     for pool, floor in state.floors.items():
         report = reports[pool]
-        report.free = max(0, floor.spare - state.ledger.reserved_in.get(pool, 0))
+        report.free = max(0, state.spare(pool))
         report.whole_nodes_free = floor.whole_nodes_free()
     return reports
 

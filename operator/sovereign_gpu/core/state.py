@@ -1,7 +1,8 @@
 """What the engine knows of the cluster, and how each change of it moves charges and queues.
 
 Level-triggered: every method takes the newest state of one object and makes the books agree with
-it, whatever was known before; told twice, nothing changes.
+it, whatever was known before; told twice, nothing changes. States of a pod may arrive late, so
+what only ever goes one way (a gate is removed, a pod is bound, is deleted) is never taken back.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sovereign_gpu.core import explain, residency
+from sovereign_gpu.core.feasibility import FeasibleNodes
 from sovereign_gpu.core.ledger import FOREIGN, Charge, Ledger
 from sovereign_gpu.core.model import Namespace, Node, Pod, Policy, Pool, Tenant, Wait
-from sovereign_gpu.core.placement import FeasibleNodes, Floor, seat
+from sovereign_gpu.core.placement import Census, Floor, seat
 from sovereign_gpu.core.queue import Queue
 from sovereign_gpu.names import GATE
 
@@ -40,21 +42,21 @@ class State:
 
     pool_of_node: dict[str, str] = field(default_factory=dict)
     floors: dict[str, Floor] = field(default_factory=dict)
-    largest_node: dict[str, int] = field(default_factory=dict)
-    feasible: FeasibleNodes = field(init=False)
+    census: Census = field(default_factory=Census)
+    feasible: FeasibleNodes = field(default_factory=FeasibleNodes)
     due: set[str] = field(default_factory=set)
     """Tenants for whom something changed that might let a pod start."""
-    capacity_blocked: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """Per pool, tenants that had quota left when the nodes said no."""
+    blocked: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Per pool, tenants that had quota left when the nodes said no; woken when they change."""
     _queue_of: dict[str, str] = field(default_factory=dict)
     _pods_in: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
-    def __post_init__(self) -> None:
-        self.feasible = FeasibleNodes(self.nodes)
-
     # --- pods ---------------------------------------------------------------------------
     def put_pod(self, pod: Pod) -> None:
-        """Take in the newest state of an unfinished pod."""
+        """Take in a state of an unfinished pod, unless a later one is known."""
+        known = self.pods.get(pod.uid)
+        if known is not None and _overtaken(pod, known):
+            return
         self.pods[pod.uid] = pod
         self._pods_in[pod.namespace].add(pod.uid)
         self.place(pod)
@@ -80,18 +82,24 @@ class State:
             self._enqueue(pod)
 
     def _enqueue(self, pod: Pod) -> None:
-        wait = self._stop(pod)
-        if wait is not None or pod.deleting:
+        if pod.deleting:
             self.dequeue(pod.uid)
-            if wait is not None and not pod.deleting:
-                self.stopped[pod.uid] = wait
+            return
+        wait = self._stop(pod)
+        if wait is not None:
+            self.dequeue(pod.uid)
+            self.stopped[pod.uid] = wait
             return
         tenant = self.tenant_of(pod.namespace)
         if self._queue_of.get(pod.uid, tenant) != tenant or pod.uid in self.stopped:
             self.dequeue(pod.uid)
-        self.queues.setdefault(tenant, Queue()).add(pod)
+        queue = self.queues.get(tenant)
+        if queue is None:
+            queue = self.queues[tenant] = Queue()
+        line = queue.add(pod)
         self._queue_of[pod.uid] = tenant
-        self.due.add(tenant)
+        if line.wait is None:  # else what stops the line stops this pod as well
+            self.due.add(tenant)
 
     def _stop(self, pod: Pod) -> Wait | None:
         others = tuple(gate for gate in pod.gates if gate != GATE)
@@ -119,10 +127,8 @@ class State:
         if pod.node:
             pool = self.pool_of_node.get(pod.node) or pod.pool
             return Charge(tenant, pool, pod.node, pod.demand, bound=True)
-        planned = pod.planned_node if pod.planned_node in self.nodes else ""
-        return Charge(
-            tenant, pod.pool or self._first_pool(tenant), planned, pod.demand, bound=False
-        )
+        pool = pod.pool or self._first_pool(tenant)
+        return Charge(tenant, pool, pod.planned_node, pod.demand, bound=False)
 
     def _first_pool(self, tenant: str) -> str:
         # A pod without gate that we never released (older than the installation) may bind
@@ -131,43 +137,50 @@ class State:
         return known.guaranteed[0][0] if known and known.guaranteed else ""
 
     def charge(self, uid: str, charge: Charge | None) -> None:
-        """Book a charge and pass on what it changes: node, pool, tenants that wait."""
+        """Book a charge and wake the tenants that may gain by the change."""
         before = self.ledger.charges.get(uid)
         if before == charge:
             return
+        had = self.spare(before.pool) if before else 0
         self.ledger.put(uid, charge)
-        for node in {c.node for c in (before, charge) if c is not None and c.node}:
+        if before is None:
+            if charge is not None and charge.node:
+                self._reseat(charge.node)
+            return
+        for node in {before.node, charge.node if charge else ""} - {""}:
             self._reseat(node)
-        if before is not None:
-            self._freed(before)
+        if before.tenant in self.queues and not _same_account(before, charge):
+            self.due.add(before.tenant)
+        if charge is None or before.node != charge.node or before.demand != charge.demand:
+            self._wake(self.pool_of_node.get(before.node, ""))
+        if self.spare(before.pool) > had:
+            self._wake(before.pool)
 
-    def _freed(self, charge: Charge) -> None:
-        if charge.tenant != FOREIGN and charge.tenant in self.queues:
-            self.due.add(charge.tenant)
-        pool = self.pool_of_node.get(charge.node, charge.pool)
-        self.due |= self.capacity_blocked.pop(pool, set())
+    def spare(self, pool: str) -> int:
+        """GPUs on usable nodes of the pool that are neither bound nor released; may be below 0."""
+        floor = self.floors.get(pool)
+        return (floor.spare if floor else 0) - self.ledger.reserved_in.get(pool, 0)
+
+    def _wake(self, pool: str) -> None:
+        self.due |= self.blocked.pop(pool, set())
 
     # --- nodes --------------------------------------------------------------------------
     def put_node(self, node: Node) -> None:
         """Take in the newest state of a node."""
         if self.nodes.get(node.name) == node:
             return
-        before = self.nodes.get(node.name)
         self.nodes[node.name] = node
-        self.feasible.refresh(node.name, node)
-        resized = before is None or before.capacity.gpus != node.capacity.gpus
-        self._assign(node.name, resized=resized)
-        if before is None:  # a planned node that comes back carries its reservations again
-            self._recharge(self.ledger.by_node.get("", ()))
+        self.feasible.put(node)
+        self._assign(node.name)
 
     def remove_node(self, name: str) -> None:
         """Forget a node that is gone; what ran there stays charged until its pods are gone."""
         if self.nodes.pop(name, None) is None:
             return
-        self.feasible.refresh(name, None)
         self._assign(name)
+        self.feasible.remove(name)
 
-    def _assign(self, name: str, *, resized: bool = True) -> None:
+    def _assign(self, name: str) -> None:
         node = self.nodes.get(name)
         before = self.pool_of_node.get(name, "")
         after = residency.pool_of(node, self.pools, before) if node else ""
@@ -175,15 +188,14 @@ class State:
             self.pool_of_node[name] = after
         else:
             self.pool_of_node.pop(name, None)
-        if before != after and before in self.floors:
-            self.floors[before].put(name, None)
-        if before != after or node is None:
+        self.census.put(name, after, node.capacity.gpus if node else 0)
+        if before != after:
+            if before in self.floors:
+                self.floors[before].put(name, None)
             self._recharge(self.ledger.by_node.get(name, ()))
         self._reseat(name)
-        for pool in {before, after} - {""}:
-            if resized or before != after:
-                self._resize(pool)
-            self.due |= self.capacity_blocked.pop(pool, set())
+        self._wake(before)
+        self._wake(after)
 
     def _reseat(self, name: str) -> None:
         pool = self.pool_of_node.get(name)
@@ -191,7 +203,8 @@ class State:
         if floor is not None and pool is not None:
             node = self.nodes[name]
             usable = self.usable(node, self.pools[pool])
-            floor.put(name, seat(node, self.ledger.loads.get(name)) if usable else None)
+            load, bit = self.ledger.loads.get(name), self.feasible.bits[name]
+            floor.put(name, seat(node, bit, load) if usable else None)
 
     def usable(self, node: Node, pool: Pool) -> bool:
         """Whether new GPU pods may be put on the node at all."""
@@ -201,10 +214,6 @@ class State:
             and pool.name not in self.clashes
             and residency.stands_where_pool_says(node, pool)
         )
-
-    def _resize(self, pool: str) -> None:
-        members = (n for n, owner in self.pool_of_node.items() if owner == pool)
-        self.largest_node[pool] = max((self.nodes[n].capacity.gpus for n in members), default=0)
 
     # --- namespaces and configuration -----------------------------------------------------
     def tenant_of(self, namespace: str) -> str:
@@ -233,7 +242,7 @@ class State:
         self.policies = {policy.name: policy for policy in policies}
         self.clashes = residency.clashes(self.pools.values())
         self.floors = {name: Floor() for name in self.pools}
-        self.largest_node.clear()
+        self.blocked.clear()
         for name in self.nodes:
             self._assign(name)
         self._recharge(self.pods)
@@ -244,3 +253,17 @@ class State:
             pod = self.pods.get(uid)
             if pod is not None:
                 self.place(pod)
+
+
+def _overtaken(pod: Pod, known: Pod) -> bool:
+    if pod.gates != known.gates and not set(pod.gates) <= set(known.gates):
+        return True
+    return bool(known.node and not pod.node) or (known.deleting and not pod.deleting)
+
+
+def _same_account(before: Charge, after: Charge | None) -> bool:
+    return (
+        after is not None
+        and (after.tenant, after.pool) == (before.tenant, before.pool)
+        and after.demand.gpus >= before.demand.gpus
+    )
