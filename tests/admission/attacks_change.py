@@ -237,6 +237,11 @@ def a_binding_of_no_kind_with_a_forged_region(world: World) -> Response:
     return world.bind(world.scheduler, GOVERNED, world.away, kind="", labels=FORGED)
 
 
+@attack("binding-metadata")
+def our_metadata_on_a_binding(world: World) -> Response:
+    return world.bind(world.scheduler, GOVERNED, world.home, labels={names.POOL_LABEL: "other"})
+
+
 @attack("binding-region-unknown")
 def a_binding_to_a_node_without_a_region(world: World) -> Response:
     return world.bind(world.scheduler, GOVERNED, world.bare)
@@ -326,6 +331,13 @@ def the_zone_of_a_pool_node_removed(world: World) -> Response:
 def the_taint_of_a_pool_node_removed(world: World) -> Response:
     body = {"spec": {"taints": None}}
     return world.patch(world.editor, f"/api/v1/nodes/{world.home}", body)
+
+
+@attack("node-guarded")
+def a_node_with_gpus_put_into_a_pool_without_its_taint(world: World) -> Response:
+    metadata = {"name": "new", "labels": {names.NODE_POOL_LABEL: "munich"}}
+    body = {"metadata": metadata, "status": {"capacity": {"nvidia.com/gpu": "8"}}}
+    return world.admin.create("/api/v1/nodes", body, dryRun="All")
 
 
 # --- namespaces ------------------------------------------------------------------------------

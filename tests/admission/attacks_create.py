@@ -231,6 +231,22 @@ def our_metadata_without_a_tenant(world: World) -> Response:
     return world.create(world.tenant, FREE, pod(metadata=metadata))
 
 
+@attack("pod-metadata")
+def a_pool_label_on_a_static_pod(world: World) -> Response:
+    node = world.admin.get(f"/api/v1/nodes/{world.home}").must()["metadata"]
+    owner = {"apiVersion": "v1", "kind": "Node", "name": node["name"], "uid": node["uid"]}
+    metadata = MIRROR | {
+        "ownerReferences": [{**owner, "controller": True}],
+        "labels": {names.POOL_LABEL: "munich"},
+    }
+    return world.create(world.kubelet, GOVERNED, pod(nodeName=world.home, metadata=metadata))
+
+
+@attack("node-name", also="location-labels")
+def a_node_name_by_somebody_named_like_a_kubelet(world: World) -> Response:
+    return world.create(world.pretender, GOVERNED, pod(nodeName=world.home))
+
+
 @attack("location-labels")
 def a_forged_region(world: World) -> Response:
     metadata = {"labels": {names.REGION_LABEL: "eu-de-muc"}}

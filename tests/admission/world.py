@@ -51,6 +51,8 @@ class World:
     admin: Client
     tenant: Client
     kubelet: Client
+    pretender: Client
+    """Named like a kubelet, but not in the group that NodeRestriction watches."""
     binder: Client
     """May create pods/binding and bindings, and holds no right of ours."""
     scheduler: Client
@@ -141,6 +143,7 @@ def build(rig: Rig, rbac: Iterable[dict[str, Any]]) -> World:
         admin=admin,
         tenant=rig.client("tenant-acme"),
         kubelet=rig.client(KUBELET_PREFIX + home),
+        pretender=rig.client(KUBELET_PREFIX + "pretender", groups=["pretenders"]),
         binder=rig.client("direct-binder"),
         scheduler=rig.client("system:kube-scheduler"),
         editor=rig.client("label-editor"),
@@ -190,6 +193,9 @@ def _identities(admin: Client) -> None:
                 "verbs": ["get", "create", "update", "patch"],
             },
         ],
+        f"{KUBELET_PREFIX}pretender": [
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]},
+        ],
         "imager": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}],
     }
     for name, granted in rules.items():
@@ -228,7 +234,7 @@ def _namespaces(admin: Client) -> None:
     }
     for name, labels, notes in (
         (GOVERNED, tenant, deny),
-        (WARNED, tenant, warn),
+        (WARNED, tenant | {names.ENFORCEMENT_LABEL: names.ENFORCEMENT_WARN}, warn),
         (FREE, {}, {}),
         (EXEMPT, {}, {}),
         (CI, {}, {}),

@@ -43,7 +43,18 @@ PODS_BINDING: Final = Policy(
     purpose="Binding: known binders, real nodes, allowed regions.",
     match=(Match("", ("pods/binding",), ("CREATE",)),),
     scope=Scope.NOT_EXEMPT,
-    variables=(cel.GOVERNED, cel.MAY_BIND, _REGION, _regions("$REGIONS")),
+    variables=(
+        cel.GOVERNED,
+        cel.MAY_BIND,
+        *cel.META,
+        Variable(
+            "ownMetadata",
+            "(variables.labels.map(k, k) + variables.annotations.map(k, k))"
+            ".filter(k, k.startsWith($OURS))",
+        ),
+        _REGION,
+        _regions("$REGIONS"),
+    ),
     validations=(
         Validation(
             "binder",
@@ -58,6 +69,13 @@ PODS_BINDING: Final = Policy(
             'object.target.?kind.orValue("") == "Node"',
             '"target kind \'" + object.target.?kind.orValue("") + "\'"',
             "Node",
+        ),
+        Validation(
+            # All labels and annotations of a binding are copied to the pod.
+            "binding-metadata",
+            "variables.ownMetadata.size() == 0",
+            'variables.ownMetadata.join(", ") + " on a binding"',
+            "no labels or annotations under sovereign-gpu.io/",
         ),
         Validation(
             "binding-region-unknown",
@@ -102,7 +120,7 @@ WARNING: Final = Policy(
     name="sovereign-gpu-binding-warning",
     purpose="Policies with enforcement Warn: bindings they would refuse, in the audit log.",
     match=(Match("", ("pods/binding",), ("CREATE",)),),
-    scope=Scope.GOVERNED,
+    scope=Scope.WARNED,
     variables=(
         _REGION,
         _regions("$WARN_REGIONS"),

@@ -70,13 +70,18 @@ def changed_keys(new: str, old: str, predicate: str) -> str:
     )
 
 
-def moved_fields(base: str, fields: tuple[str, ...]) -> str:
-    """CEL: names of the fields under `object.<base>` that differ from the old object."""
-    parts = (
-        f'(object.{base}.?{field} == oldObject.{base}.?{field} ? [] : ["{field}"])'
-        for field in fields
-    )
-    return "\n+ ".join(parts)
+def moved_fields(base: str, free: tuple[str, ...]) -> str:
+    """CEL: names of the fields under `object.<base>` that differ from the old object.
+
+    At run time an object is a map, so fields that a later version of the API brings are held
+    against the requester as well.
+
+    Args:
+        base: `spec` or `status`.
+        free: fields that may differ.
+    """
+    held = f"!(k in {json.dumps(free)})"
+    return changed_keys(f"dyn(object.{base})", f"dyn(oldObject.{base})", held)
 
 
 GOVERNED: Final = Variable(
@@ -86,7 +91,12 @@ POLICIES: Final = Variable(
     "policies",
     'namespaceObject.metadata.?annotations[?$RESIDENCY].orValue("").split(",").filter(p, p != "")',
 )
-KUBELET: Final = Variable("kubelet", 'request.userInfo.username.startsWith("system:node:")')
+KUBELET: Final = Variable(
+    # Name and group together are what NodeRestriction holds to its own node.
+    "kubelet",
+    'request.userInfo.username.startsWith("system:node:")'
+    ' && "system:nodes" in request.userInfo.?groups.orValue([])',
+)
 OPERATOR: Final = Variable("operator", "request.userInfo.username == $operatorUser")
 EXEMPT: Final = Variable("exempt", "namespaceObject.metadata.name in $exemptNamespaces")
 MAY_RELEASE: Final = Variable("mayRelease", right(*names.RIGHT_RELEASE))

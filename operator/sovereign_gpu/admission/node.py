@@ -38,6 +38,10 @@ POLICY: Final = Policy(
             "variables.oldLabels.exists(k, k.contains($NODE_DOMAIN))",
         ),
         Variable(
+            "enrolling",
+            "$POOL in variables.labels && variables.oldLabels[?$POOL] != variables.labels[?$POOL]",
+        ),
+        Variable(
             "guarded",
             "object.spec.?taints.orValue([]).exists(t,"
             ' t.key in [$gpuTaint, $COMPANION_TAINT] && t.effect in ["NoSchedule", "NoExecute"])',
@@ -86,6 +90,14 @@ POLICY: Final = Policy(
             '"the taint that keeps other pods off removed by " + request.userInfo.username',
             "pool nodes keep it; take the node out of the pool first, or hold update on "
             "gpupools/enrol",
+        ),
+        Validation(
+            "node-guarded",
+            "!variables.enrolling || variables.guarded"
+            ' || object.status.?capacity[?$GPU].orValue("0") == "0"',
+            '"a node with GPUs and without a taint that keeps other pods off"',
+            "in pools, nodes with GPUs that carry NoSchedule or NoExecute for the taint ",
+            "$gpuTaint",
         ),
         Validation(
             "operator-node",

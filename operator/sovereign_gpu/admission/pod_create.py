@@ -124,7 +124,8 @@ _ANYWHERE: Final = (
     ),
     Validation(
         "pod-metadata",
-        "variables.trusted || variables.ownMetadata.size() == 0",
+        # Nobody is trusted here: whoever charges a tenant for a pod does it with these.
+        "variables.ownMetadata.size() == 0",
         'variables.ownMetadata.join(", ")',
         "no labels or annotations under sovereign-gpu.io/ on new pods",
     ),

@@ -19,51 +19,6 @@ from sovereign_gpu.admission import cel
 from sovereign_gpu.admission.model import Match, Policy, Scope, Validation, Variable
 from sovereign_gpu.admission.pod_create import DEVICE_ENV, privileged
 
-FROZEN_SPEC: Final = (
-    "containers",
-    "initContainers",
-    "ephemeralContainers",
-    "volumes",
-    "tolerations",
-    "nodeSelector",
-    "nodeName",
-    "serviceAccountName",
-    "priority",
-    "priorityClassName",
-    "preemptionPolicy",
-    "activeDeadlineSeconds",
-    "terminationGracePeriodSeconds",
-    "resources",
-    "resourceClaims",
-    "schedulerName",
-    "topologySpreadConstraints",
-)
-"""What a release leaves alone, by name; Kubernetes itself refuses changes of all the rest but
-affinity and gates."""
-
-STATUS_FIELDS: Final = (
-    "observedGeneration",
-    "phase",
-    "message",
-    "reason",
-    "nominatedNodeName",
-    "hostIP",
-    "hostIPs",
-    "podIP",
-    "podIPs",
-    "startTime",
-    "initContainerStatuses",
-    "containerStatuses",
-    "ephemeralContainerStatuses",
-    "qosClass",
-    "resize",
-    "resourceClaimStatuses",
-    "extendedResourceClaimStatus",
-    "allocatedResources",
-    "resources",
-)
-"""Every field of a pod's status but its conditions."""
-
 _OURS: Final = "k.startsWith($OURS)"
 _OTHERS: Final = "!k.startsWith($OURS)"
 _PLACE: Final = "k == $REGION || k == $ZONE"
@@ -123,7 +78,7 @@ _CHANGE_VARIABLES: Final = (
     ),
     Variable(
         "movedSpec",
-        cel.moved_fields("spec", FROZEN_SPEC)
+        cel.moved_fields("spec", ("affinity", "schedulingGates"))
         + "\n+ (object.spec.?schedulingGates.orValue([]).filter(g, g.name != $GATE)"
         " == oldObject.spec.?schedulingGates.orValue([]).filter(g, g.name != $GATE)"
         ' ? [] : ["other gates"])',
@@ -222,7 +177,7 @@ STATUS: Final = Policy(
         *_VARIABLES,
         Variable(
             "movedStatus",
-            cel.moved_fields("status", STATUS_FIELDS)
+            cel.moved_fields("status", ("conditions",))
             + f"\n+ ({_others('object')} == {_others('oldObject')}"
             ' ? [] : ["other conditions"])\n+ '
             + f"{cel.changed_keys(*_LABELS, 'true')}\n+ {cel.changed_keys(*_ANNOTATIONS, 'true')}",
