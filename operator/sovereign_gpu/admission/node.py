@@ -94,7 +94,7 @@ POLICY: Final = Policy(
         Validation(
             "node-guarded",
             "!variables.enrolling || variables.guarded"
-            ' || object.status.?capacity[?$GPU].orValue("0") == "0"',
+            ' || dyn(object).?status.?capacity[?$GPU].orValue("0") == "0"',
             '"a node with GPUs and without a taint that keeps other pods off"',
             "in pools, nodes with GPUs that carry NoSchedule or NoExecute for the taint ",
             "$gpuTaint",
