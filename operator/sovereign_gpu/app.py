@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from sovereign_gpu import __version__, names
-from sovereign_gpu.cluster import decode, wire
-from sovereign_gpu.cluster.informer import Informer, Kind
+from sovereign_gpu.cluster.informer import Informer
+from sovereign_gpu.cluster.kinds import NAMESPACES, NODES, PODS
 from sovereign_gpu.cluster.lease import Lease, LeaseLostError
 from sovereign_gpu.cluster.session import Api, load_credentials
 from sovereign_gpu.cluster.store import Store
@@ -31,7 +31,6 @@ from sovereign_gpu.controller.reports import Reports
 from sovereign_gpu.controller.status import StatusMaker
 from sovereign_gpu.controller.waits import Waits
 from sovereign_gpu.core.engine import Engine
-from sovereign_gpu.core.model import Namespace, Node, Pod
 from sovereign_gpu.handlers import resources
 from sovereign_gpu.settings import Settings
 from sovereign_gpu.telemetry import health
@@ -45,30 +44,6 @@ _SILENT_AFTER = 180.0
 """Seconds without a word from a watch after which the process is not ready."""
 _DRAIN = 20.0
 """Seconds that writes in flight have to end; below the chart's termination grace period."""
-
-PODS: Kind[Pod] = Kind(
-    path="/api/v1/pods",
-    lists=wire.POD_LIST,
-    events=wire.POD_EVENT,
-    decode=decode.pod,
-    key=lambda source: str(source["metadata"]["uid"]),
-    # Finished pods hold nothing: the server reports them as deleted the moment they finish.
-    field_selector="status.phase!=Succeeded,status.phase!=Failed",
-)
-NODES: Kind[Node] = Kind(
-    path="/api/v1/nodes",
-    lists=wire.NODE_LIST,
-    events=wire.NODE_EVENT,
-    decode=decode.node,
-    key=lambda source: str(source["metadata"]["name"]),
-)
-NAMESPACES: Kind[Namespace] = Kind(
-    path="/api/v1/namespaces",
-    lists=wire.NAMESPACE_LIST,
-    events=wire.NAMESPACE_EVENT,
-    decode=decode.namespace,
-    key=lambda source: str(source["metadata"]["name"]),
-)
 
 
 class Operator:
@@ -207,6 +182,8 @@ class Operator:
                 silent = time.monotonic() - informer.health.last_contact
                 if silent > _SILENT_AFTER:
                     return f"no word on {informer.name} for {silent:.0f} s"
+                for sentence in informer.health.unreadable.values():
+                    return f"not understood and so not counted right: {informer.name} {sentence}"
             return ""
 
         return health.Checks(alive, ready)

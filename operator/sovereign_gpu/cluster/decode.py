@@ -37,7 +37,8 @@ _SHARED_LIMIT = 50_000
 def _share(value: T) -> T:
     if len(_shared) > _SHARED_LIMIT:
         _shared.clear()  # a bound on memory; only sharing is lost
-    found: T = _shared.setdefault(value, value)
+    # By type: a named tuple equals the plain one, and gate names could be those of a taint.
+    found: T = _shared.setdefault((value.__class__, value), value)
     return found
 
 
@@ -99,10 +100,11 @@ def node(source: wire.NodeWire) -> Node:
 def namespace(source: wire.NamespaceWire) -> Namespace:
     """Return the record of one namespace."""
     meta = source["metadata"]
-    annotations = meta.get("annotations", {})
+    labels, annotations = meta.get("labels", {}), meta.get("annotations", {})
     return Namespace(
         name=meta["name"],
-        tenant=meta.get("labels", {}).get(names.TENANT_LABEL, ""),
+        tenant=labels.get(names.TENANT_LABEL, ""),
+        enforcement=labels.get(names.ENFORCEMENT_LABEL),
         residency=annotations.get(names.RESIDENCY),
         regions=annotations.get(names.REGIONS),
         warn_residency=annotations.get(names.WARN_RESIDENCY),
@@ -133,7 +135,9 @@ def _constraints(spec: wire.PodSpec, affinity: wire.Affinity) -> Constraints:
     )
     return Constraints(
         selector=tuple(sorted(spec.get("nodeSelector", {}).items())),
-        terms=None if required is None else tuple(map(_term, required["nodeSelectorTerms"])),
+        terms=None
+        if required is None
+        else tuple(map(_term, required.get("nodeSelectorTerms", ()))),
         tolerations=tuple(
             Toleration(
                 t.get("key", ""),
@@ -185,7 +189,7 @@ def _shape(source: wire.PodWire) -> PatchShape:
         if required is None
         else tuple(
             (bool(term.get("matchExpressions")), bool(term.get("matchFields")))
-            for term in required["nodeSelectorTerms"]
+            for term in required.get("nodeSelectorTerms", ())
         ),
     )
 
@@ -195,7 +199,7 @@ def _planned(decision: str | None) -> str:
         return ""
     try:
         planned = json.loads(decision).get("node", "")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return ""
     return planned if isinstance(planned, str) else ""
 

@@ -12,40 +12,33 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import aiohttp
-from pydantic import TypeAdapter, ValidationError
 
-from sovereign_gpu.cluster import wire
 from sovereign_gpu.cluster.errors import GONE, ApiError, ClusterError, UncertainError
+from sovereign_gpu.cluster.reading import GoneError, Kind, Reader
 from sovereign_gpu.cluster.session import Api
 from sovereign_gpu.cluster.store import Store
+
+__all__ = ["Backoff", "Health", "Informer", "Kind"]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _PAGE = 500
 _YIELD_EVERY = 64
-_BACKOFF_FIRST, _BACKOFF_MOST = 0.2, 30.0
+_SHORT = 1.0
+"""Seconds; a watch that ends sooner and brought nothing is a failure, not the server's habit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind(Generic[T]):
-    """What to watch, and how its objects are read."""
+class Backoff(NamedTuple):
+    """Seconds between tries; the pause doubles up to `most`."""
 
-    path: str
-    lists: TypeAdapter[Any]
-    events: TypeAdapter[Any]
-    decode: Callable[[Any], T]
-    key: Callable[[Any], str]
-    field_selector: str = ""
-
-    def query(self, **more: str) -> dict[str, str]:
-        """Return the query of a request for this kind."""
-        return {**({"fieldSelector": self.field_selector} if self.field_selector else {}), **more}
+    first: float = 0.2
+    most: float = 30.0
 
 
 @dataclass(slots=True)
@@ -53,63 +46,71 @@ class Health:
     """How the watch is doing, for metrics and readiness."""
 
     synced: asyncio.Event = field(default_factory=asyncio.Event)
-    last_contact: float = 0.0
-    """Monotonic time of the last byte from the server."""
+    last_contact: float = field(default_factory=time.monotonic)
+    """Monotonic time of the last word from the server."""
     events: int = 0
     relists: int = 0
     failures: int = 0
-
-
-class GoneError(Exception):
-    """The server no longer has the changes since our resource version: list again."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Objects that exist and are not understood: key -> sentence."""
 
 
 class Informer(Generic[T]):
     """Keeps `store` equal to the API server's objects of one kind."""
 
-    def __init__(self, api: Api, kind: Kind[T], store: Store[T], *, silence: float = 90.0) -> None:
-        """`silence` seconds without a byte (bookmarks come every minute) end a watch."""
+    def __init__(
+        self,
+        api: Api,
+        kind: Kind[T],
+        store: Store[T],
+        *,
+        silence: float = 90.0,
+        backoff: Backoff = Backoff(),  # noqa: B008 – immutable
+    ) -> None:
+        """`silence` seconds without a whole line (bookmarks come every minute) end a watch."""
         self._api = api
         self._kind = kind
         self._store = store
         self._silence = silence
+        self._backoff = backoff
+        self._reader = Reader(kind)
+        self._version = ""
+        """Newest resource version seen, where watches go on; empty: list first."""
         self.name = kind.path.rsplit("/", 1)[-1]
-        self.health = Health()
+        self.health = Health(unreadable=self._reader.unreadable)
 
     async def run(self) -> None:
         """List and watch until cancelled."""
-        version = ""
-        delay = _BACKOFF_FIRST
+        delay = self._backoff.first
         while True:
-            before = self.health.events
+            before, began = self.health.events, time.monotonic()
+            wait = 0.0
             try:
-                if not version:
-                    version = await self._list()
-                version = await self._watch(version)
-                delay = _BACKOFF_FIRST
-                continue
+                if not self._version:
+                    await self._list()
+                await self._watch()
+                if self.health.events > before or time.monotonic() - began > _SHORT:
+                    delay = self._backoff.first
+                    continue  # servers end watches every few minutes
+                problem = "it ended at once"
             except GoneError:
-                version = ""
-                log.info("watch of %s is too old; listing again", self._kind.path)
+                self._version = ""
+                problem = "its version is too old; listing again"
             except (ClusterError, aiohttp.ClientError, TimeoutError, OSError) as error:
-                version = self._resume
-                log.warning("watch of %s broke: %s", self._kind.path, error or type(error).__name__)
-            except ValidationError as error:
-                # Cut off in the middle of a line, or not what Kubernetes sends: start over.
-                version = ""
-                log.warning("watch of %s sent what cannot be read: %s", self._kind.path, error)
+                wait = getattr(error, "retry_after", None) or 0.0
+                problem = str(error) or type(error).__name__
+            log.warning("watch of %s: %s", self._kind.path, problem)
             self.health.failures += 1
             if self.health.events > before:
-                delay = _BACKOFF_FIRST
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 – jitter
-            delay = min(delay * 2, _BACKOFF_MOST)
+                delay = self._backoff.first
+            pause = max(delay, min(wait, self._backoff.most))
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 – jitter
+            delay = min(delay * 2, self._backoff.most)
 
-    _resume = ""
-    """Newest resource version seen; watches continue from here."""
-
-    async def _list(self) -> str:
+    async def _list(self) -> None:
         """Replace the store by a current list (no resource version: read by quorum)."""
         items: dict[str, T] = {}
+        unreadable: dict[str, str] = {}
         more = ""
         while True:
             query = self._kind.query(limit=str(_PAGE), **({"continue": more} if more else {}))
@@ -119,27 +120,31 @@ class Informer(Generic[T]):
                 if error.status == GONE:
                     raise GoneError from error
                 raise
+            page = self._reader.page(content)
             self._touch()
-            page = self._kind.lists.validate_json(content)
-            for item in page["items"]:
-                items[self._kind.key(item)] = self._kind.decode(item)
-            more = page["metadata"].get("continue", "")
+            items.update(page.items)
+            unreadable.update(page.unreadable)
+            more = page.more
             await asyncio.sleep(0)
             if not more:
                 break
-        self._store.replace(items)
-        self._resume = str(page["metadata"]["resourceVersion"])
+        if not page.version:
+            raise UncertainError("the list has no resource version")
+        for key in self._reader.unreadable.keys() - unreadable.keys():
+            del self._reader.unreadable[key]
+        for key, sentence in unreadable.items():
+            self._reader.note(key, sentence)
+        self._store.replace(items, keep=unreadable)
+        self._version = page.version
         self.health.relists += 1
         self.health.synced.set()
-        return self._resume
 
-    async def _watch(self, version: str) -> str:
-        """Follow changes until the server ends the watch; return where to continue."""
-        self._resume = version
+    async def _watch(self) -> None:
+        """Follow changes until the server ends the watch."""
         query = self._kind.query(
             watch="1",
             allowWatchBookmarks="true",
-            resourceVersion=version,
+            resourceVersion=self._version,
             timeoutSeconds=str(random.randint(290, 590)),  # noqa: S311 – spread reconnects
         )
         try:
@@ -153,16 +158,20 @@ class Informer(Generic[T]):
             if error.status == GONE:
                 raise GoneError from error
             raise
-        return self._resume
 
     async def _lines(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
         rest = b""
         count = 0
+        self._touch()
         async for chunk in response.content.iter_any():
-            self._touch()
             *lines, rest = (rest + chunk).split(b"\n")
+            if lines:
+                self._touch()
+            elif time.monotonic() - self.health.last_contact > self._silence:
+                raise UncertainError("the server drips bytes and no line ever ends")
             for line in lines:
-                yield line
+                if line:
+                    yield line
                 count += 1
                 if count % _YIELD_EVERY == 0:
                     await asyncio.sleep(0)
@@ -170,19 +179,12 @@ class Informer(Generic[T]):
             raise UncertainError("the connection ended in the middle of a line")
 
     def _apply(self, line: bytes) -> None:
-        if line.startswith(b'{"type":"ERROR"'):
-            status = wire.ERROR_EVENT.validate_json(line)["object"]
-            if status.get("code") == GONE:
-                raise GoneError
-            raise UncertainError(f"watch error: {status.get('message')}")
-        event = self._kind.events.validate_json(line)
-        item = event["object"]
-        match event["type"]:
-            case "ADDED" | "MODIFIED":
-                self._store.put(self._kind.key(item), self._kind.decode(item))
-            case "DELETED":
-                self._store.remove(self._kind.key(item))
-        self._resume = item["metadata"]["resourceVersion"]
+        event = self._reader.event(line)
+        if event.type == "DELETED":
+            self._store.remove(event.key)
+        elif event.item is not None:
+            self._store.put(event.key, event.item)
+        self._version = event.version or self._version
         self.health.events += 1
 
     def _touch(self) -> None:

@@ -8,7 +8,7 @@ while nobody watched are reported as gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -17,12 +17,11 @@ T = TypeVar("T")
 class Store(Generic[T]):
     """Objects of one kind by key (uid of pods, name of others)."""
 
-    def __init__(self, wake: asyncio.Event, *, ignore: Callable[[T], bool] | None = None) -> None:
-        """Set `wake` whenever something changed; `ignore` names objects treated as absent."""
+    def __init__(self, wake: asyncio.Event) -> None:
+        """Set `wake` whenever something changed."""
         self._items: dict[str, T] = {}
         self._changes: dict[str, T | None] = {}
         self._wake = wake
-        self._ignore = ignore
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -34,9 +33,6 @@ class Store(Generic[T]):
 
     def put(self, key: str, item: T) -> None:
         """Take in the newest state of an object."""
-        if self._ignore is not None and self._ignore(item):
-            self.remove(key)
-            return
         if self._items.get(key) != item:
             self._items[key] = item
             self._changed(key, item)
@@ -46,10 +42,11 @@ class Store(Generic[T]):
         if self._items.pop(key, None) is not None:
             self._changed(key, None)
 
-    def replace(self, items: Mapping[str, T]) -> None:
-        """Take in a complete list: what is not in it is gone."""
+    def replace(self, items: Mapping[str, T], *, keep: Collection[str] = ()) -> None:
+        """Take in a complete list: what is neither in it nor in `keep` is gone."""
         for key in self._items.keys() - items.keys():
-            self.remove(key)
+            if key not in keep:
+                self.remove(key)
         for key, item in items.items():
             self.put(key, item)
 

@@ -147,11 +147,6 @@ class NamespaceWire(TypedDict, total=False):
 ListMeta = TypedDict("ListMeta", {"resourceVersion": str, "continue": str}, total=False)
 
 
-class WatchError(TypedDict, total=False):
-    code: int
-    message: str
-
-
 class PodList(TypedDict):
     metadata: ListMeta
     items: list[PodWire]
@@ -182,11 +177,6 @@ class NamespaceEvent(TypedDict):
     object: NamespaceWire
 
 
-class ErrorEvent(TypedDict):
-    type: str
-    object: WatchError
-
-
 POD = TypeAdapter(PodWire)
 POD_LIST = TypeAdapter(PodList)
 POD_EVENT = TypeAdapter(PodEvent)
@@ -194,4 +184,3 @@ NODE_LIST = TypeAdapter(NodeList)
 NODE_EVENT = TypeAdapter(NodeEvent)
 NAMESPACE_LIST = TypeAdapter(NamespaceList)
 NAMESPACE_EVENT = TypeAdapter(NamespaceEvent)
-ERROR_EVENT = TypeAdapter(ErrorEvent)

@@ -205,6 +205,10 @@ class Controller:
                 "Broken watches and lists since start.",
                 {name: health.failures for name, health in watched.items()},
             ),
+            "watch_unreadable": (
+                "Objects that exist and are not understood; must be 0.",
+                {name: len(health.unreadable) for name, health in watched.items()},
+            ),
             "writes_accepted": ("Writes accepted since start.", dict(counters.accepted)),
             "writes_refused": ("Writes refused since start.", dict(counters.refused)),
             "writes_unknown": ("Writes without a clear answer.", dict(counters.unknown)),
