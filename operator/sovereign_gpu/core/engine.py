@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from sovereign_gpu.core import explain, residency
+from sovereign_gpu.core import explain
 from sovereign_gpu.core.ledger import Charge
 from sovereign_gpu.core.model import Pod, Reason, Release, Tenant, Wait
 from sovereign_gpu.core.placement import Seat
-from sovereign_gpu.core.queue import Line, Queue
+from sovereign_gpu.core.queue import Line, Queue, Stop
 from sovereign_gpu.core.state import State
 
 _NODES_SAY_NO = frozenset(
@@ -31,15 +30,9 @@ _HOPE = (
     Reason.NODE_CONSTRAINTS,
     Reason.NEVER_FITS,
     Reason.NO_ELIGIBLE_POOL,
+    Reason.POLICY_MISSING,
 )
 """Of several pools, the wait that is reported is the one most likely to end by itself."""
-
-
-class Stop(NamedTuple):
-    """Why a line waits, and the pool this speaks of (empty: none in particular)."""
-
-    pool: str
-    wait: Wait
 
 
 @dataclass(slots=True)
@@ -82,11 +75,10 @@ class Engine(State):
 
     def _fill(self, name: str) -> tuple[int, str]:
         # How full the tenant's guarantees are, in parts of 2**32; the name makes ties stable.
-        tenant = self.tenants.get(name)
-        if tenant is None:
-            return (0, name)
-        guaranteed = sum(gpus for _, gpus in tenant.guaranteed)
-        counted = sum(self.ledger.counted(name, pool) for pool, _ in tenant.guaranteed)
+        guaranteed = counted = 0
+        for pool, gpus in self.tenants[name].guaranteed:
+            guaranteed += gpus
+            counted += self.ledger.counted(name, pool)
         return ((counted << 32) // guaranteed if guaranteed else 1 << 32, name)
 
     def screen(self, tenant: Tenant, gpus: int) -> Stop | None:
@@ -123,11 +115,9 @@ class Engine(State):
 
     def _refusal(self, tenant: Tenant, name: str, guaranteed: int, gpus: int) -> Wait | None:
         """Return what stops all pods of this size in one pool, whatever their constraints."""
-        pool = self.pools.get(name)
-        if pool is None or name in self.clashes:
-            return explain.pool_absent(name, self.clashes.get(name))
-        if not residency.allows(tenant, pool, self.policies):
-            return explain.not_allowed(tenant, pool)
+        barred = self.barred.get((tenant.name, name))
+        if barred is not None:
+            return barred
         largest_node = self.census.largest(name)
         if gpus > guaranteed or (largest_node and gpus > largest_node):
             return explain.never_fits(name, gpus, guaranteed, largest_node)
@@ -184,31 +174,26 @@ class _Pass:
                 continue
             result = self.engine.try_line(tenant, line)
             if isinstance(result, Release):
-                line.wait = None
+                line.stop = None
                 if key := line.key():
                     heapq.heappush(self._heap, (key, line))
                 return result
-            line.pool, line.wait = result
+            line.stop = result
         return None
 
     def _begin(self, tenant: Tenant, queue: Queue) -> None:
-        missing = residency.missing(tenant, self.engine.policies)
-        everything = Stop("", explain.policy_missing(missing)) if missing else None
-        fresh = self._open is None
-        candidates = queue.sizes.keys() if self._open is None else self._open & queue.sizes.keys()
+        first = self._open is None
+        sizes = queue.sizes.keys() if self._open is None else self._open & queue.sizes.keys()
         self._open = set()
-        for gpus in candidates:
-            stop = everything or self.engine.screen(tenant, gpus)
+        for gpus in sizes:
+            stop = queue.sizes[gpus].stop = self.engine.screen(tenant, gpus)
             if stop is None:
                 self._open.add(gpus)
-                continue
-            for line in queue.sizes[gpus].values():
-                line.pool, line.wait = stop
-        if fresh:
+        if first:
             self._heap = [
                 (key, line)
                 for gpus in self._open
-                for line in queue.sizes[gpus].values()
+                for line in queue.sizes[gpus].lines.values()
                 if (key := line.key())
             ]
             heapq.heapify(self._heap)

@@ -22,16 +22,31 @@ class Shape(NamedTuple):
     constraints: Constraints
 
 
+class Stop(NamedTuple):
+    """Why pods wait, and the pool that this speaks of."""
+
+    pool: str
+    wait: Wait
+
+
+@dataclass(slots=True)
+class Size:
+    """All lines of pods that ask for the same number of GPUs."""
+
+    lines: dict[Shape, Line] = field(default_factory=dict)
+    stop: Stop | None = None
+    """What stops every one of them, whatever else they ask for."""
+
+
 @dataclass(slots=True)
 class Line:
     """Waiting pods of one shape."""
 
     shape: Shape
+    size: Size
     members: dict[str, Pod] = field(default_factory=dict)
-    wait: Wait | None = None
-    """Why the line did not move when it was last tried; None: not tried yet."""
-    pool: str = ""
-    """The pool the wait speaks of; empty: none in particular."""
+    stop: Stop | None = None
+    """What stopped this line when it was last tried."""
     _heap: list[tuple[float, str]] = field(default_factory=list)
 
     def add(self, pod: Pod) -> None:
@@ -55,6 +70,18 @@ class Line:
         return None if first is None else (-self.shape.priority, first.created, first.uid)
 
     @property
+    def wait(self) -> Wait | None:
+        """Why the line waits; None: not tried yet."""
+        stop = self.size.stop or self.stop
+        return stop.wait if stop else None
+
+    @property
+    def pool(self) -> str:
+        """The pool that the wait speaks of; empty: none in particular."""
+        stop = self.size.stop or self.stop
+        return stop.pool if stop else ""
+
+    @property
     def gpus(self) -> int:
         """GPUs the whole line asks for."""
         return self.shape.demand.gpus * len(self.members)
@@ -65,8 +92,8 @@ class Queue:
     """All waiting pods of one tenant."""
 
     lines: dict[Shape, Line] = field(default_factory=dict)
-    sizes: dict[int, dict[Shape, Line]] = field(default_factory=dict)
-    """The same lines by GPUs of a pod: most reasons to wait hold for all pods of a size."""
+    sizes: dict[int, Size] = field(default_factory=dict)
+    """By GPUs of a pod: most reasons to wait hold for all pods of a size."""
     _line_of: dict[str, Line] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -81,8 +108,10 @@ class Queue:
             self.remove(pod.uid)
         line = self.lines.get(shape)
         if line is None:
-            line = self.lines[shape] = Line(shape)
-            self.sizes.setdefault(shape.demand.gpus, {})[shape] = line
+            size = self.sizes.get(shape.demand.gpus)
+            if size is None:
+                size = self.sizes[shape.demand.gpus] = Size()
+            line = self.lines[shape] = size.lines[shape] = Line(shape, size)
         line.add(pod)
         self._line_of[pod.uid] = line
         return line
@@ -100,8 +129,8 @@ class Queue:
     def _drop(self, shape: Shape) -> None:
         del self.lines[shape]
         gpus = shape.demand.gpus
-        del self.sizes[gpus][shape]
-        if not self.sizes[gpus]:
+        del self.sizes[gpus].lines[shape]
+        if not self.sizes[gpus].lines:
             del self.sizes[gpus]
 
     def line_of(self, uid: str) -> Line | None:

@@ -32,6 +32,8 @@ class State:
     policies: dict[str, Policy] = field(default_factory=dict)
     clashes: dict[str, str] = field(default_factory=dict)
     """Pools out of force, with the sentence that says why."""
+    barred: dict[tuple[str, str], Wait] = field(default_factory=dict)
+    """(tenant, pool) that the configuration keeps apart, with the reason."""
 
     ledger: Ledger = field(default_factory=Ledger)
     queues: dict[str, Queue] = field(default_factory=dict)
@@ -241,12 +243,29 @@ class State:
         self.tenants = {tenant.name: tenant for tenant in tenants}
         self.policies = {policy.name: policy for policy in policies}
         self.clashes = residency.clashes(self.pools.values())
+        self.barred = {
+            (tenant.name, pool): wait
+            for tenant in self.tenants.values()
+            for pool, _ in tenant.guaranteed
+            if (wait := self._bar(tenant, pool))
+        }
         self.floors = {name: Floor() for name in self.pools}
         self.blocked.clear()
         for name in self.nodes:
             self._assign(name)
         self._recharge(self.pods)
         self.due = set(self.queues)
+
+    def _bar(self, tenant: Tenant, name: str) -> Wait | None:
+        missing = residency.missing(tenant, self.policies)
+        if missing:
+            return explain.policy_missing(missing)
+        pool = self.pools.get(name)
+        if pool is None or name in self.clashes:
+            return explain.pool_absent(name, self.clashes.get(name))
+        if not residency.allows(tenant, pool, self.policies):
+            return explain.not_allowed(tenant, pool)
+        return None
 
     def _recharge(self, uids: Iterable[str]) -> None:
         for uid in tuple(uids):
