@@ -106,6 +106,43 @@ def test_a_pod_may_ask_for_what_is_known_and_allowed(world: World) -> None:
     )
 
 
+def large(gpus: str) -> dict[str, Any]:
+    """As much as a pod may hold before the object itself becomes too large."""
+    env = [{"name": f"VARIABLE_{number}", "value": "x" * 50} for number in range(120)]
+    body = pod("large", gpus=gpus)
+    first = body["spec"]["containers"][0]
+    body["spec"]["containers"] = [
+        {**first, "name": f"part-{number}", "env": env} for number in range(60)
+    ]
+    body["metadata"]["labels"] = {f"example.com/{number}": "x" for number in range(300)}
+    body["metadata"]["annotations"] = {f"example.com/{number}": "x" for number in range(300)}
+    return body
+
+
+def test_a_very_large_pod_stays_within_what_expressions_may_cost(world: World) -> None:
+    path = f"{pods_path(GOVERNED)}/large"
+    world.tenant.create(pods_path(GOVERNED), large("1")).must()
+    world.patch(world.operator, path, [LIFT]).must()
+    world.patch(world.operator, f"{path}/status", {"status": {}}).must()
+    swap = {"op": "replace", "path": "/spec/containers/59/image", "value": "x"}
+    assert (
+        "release-spec: found containers" in world.patch(world.operator, path, [LIFT, swap]).message
+    )
+    refused = world.create(world.tenant, GOVERNED, large("0"))
+    assert "gpu-count: found" in refused.message
+    world.tenant.delete(path).must()
+
+
+def test_a_finding_too_long_to_say_leaves_rule_and_remedy(world: World) -> None:
+    env = [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]
+    body = large("1")
+    for number, container in enumerate(body["spec"]["containers"]):
+        container |= {"name": f"{'x' * 55}-{number}", "env": env * 2}
+    refused = world.create(world.tenant, GOVERNED, body)
+    assert refused.status == 403
+    assert "denied request: device-env: allowed: " in refused.message
+
+
 def test_a_tenant_changes_evicts_and_deletes_its_pods(world: World) -> None:
     path = f"{pods_path(GOVERNED)}/running"
     world.patch(world.tenant, path, {"metadata": {"labels": {"team": "vision"}}}).must()
