@@ -88,7 +88,28 @@ def test_a_daemonset_of_a_tenant_goes_to_allowed_nodes_only(world: World) -> Non
     path = f"{daemonsets_path(GOVERNED)}/agent"
     body = world.tenant.wait(path, lambda body: body["status"]["numberReady"] >= 1, 60)
     assert body["status"]["desiredNumberScheduled"] == 1
-    world.tenant.patch(path, {"metadata": {"labels": {"seen": "yes"}}}).must()
+
+
+def test_a_daemonset_can_be_applied_again_without_what_was_added(world: World) -> None:
+    made = daemonset(pod(nodeSelector={"disk": "fast"}), "synced")
+    made["metadata"]["namespace"] = GOVERNED
+    selector = {"disk": "fast", RESIDENCY_LABEL: names.NODE_ALLOWED}
+    for _ in range(2):
+        spec = world.tenant.apply(made).must()["spec"]["template"]["spec"]
+        assert spec["nodeSelector"] == selector
+    assert world.tenant.get(world.tenant.object_path(made)).must()["metadata"]["generation"] == 1
+
+
+def test_a_bare_pod_can_be_applied_again_when_it_names_what_was_added(world: World) -> None:
+    companion = {"key": names.COMPANION_TAINT, "operator": "Exists", "effect": "NoSchedule"}
+    made = pod(
+        "synced",
+        nodeSelector={"disk": "fast", RESIDENCY_LABEL: names.NODE_ALLOWED},
+        tolerations=[companion],
+        metadata={"namespace": GOVERNED, "name": "synced"},
+    )
+    world.tenant.apply(made).must()
+    world.tenant.apply(made).must()
 
 
 def test_a_pod_may_ask_for_what_is_known_and_allowed(world: World) -> None:

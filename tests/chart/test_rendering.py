@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from sovereign_gpu.admission import render
+from sovereign_gpu.admission.catalogue import CATALOGUE
 from sovereign_gpu.admission.manifests import manifests
 from sovereign_gpu.admission.settings import Settings
 from tests.chart.conftest import CHART, NAMESPACE
@@ -99,6 +101,29 @@ def test_a_generated_file_that_was_edited_is_named(tmp_path: Path) -> None:
     assert render.main(["--root", str(tmp_path), "--check"]) == 1
     assert render.main(["--root", str(tmp_path)]) == 0
     assert render.drift(tmp_path) == []
+
+
+def test_an_expression_that_helm_would_evaluate_is_refused() -> None:
+    policy = CATALOGUE[-1]
+    rule = dataclasses.replace(policy.validations[0], expression='{{"a": "b"}: "c"}.size() == 1')
+    with pytest.raises(ValueError, match="which helm would evaluate"):
+        render.policy_template(dataclasses.replace(policy, validations=(rule,)))
+
+
+@pytest.mark.parametrize(
+    "definition",
+    ["kind: X", "kind: X\nmetadata:\n  annotations: {}\nspec: {}", "\nmetadata:\n  name: {{ x }}"],
+)
+def test_a_definition_of_another_shape_is_refused(definition: str) -> None:
+    with pytest.raises(ValueError, match="cannot be made a template"):
+        render.crd_template(definition)
+
+
+def test_every_rule_has_a_line_on_the_page_for_readers() -> None:
+    page = render.rules_page()
+    for policy in CATALOGUE:
+        for rule in policy.validations:
+            assert f"| `{rule.name}` | {rule.allowed.strip()}" in page
 
 
 def test_definitions_are_kept_and_can_be_left_out(helm: Helm) -> None:

@@ -30,7 +30,7 @@ POLICY: Final = Policy(
     validations=(
         Validation(
             "daemonset-gpu",
-            "!variables.gpu || request.userInfo.username in $exemptUsers || variables.before",
+            "!variables.gpu || variables.before",
             '"a DaemonSet whose pods ask for GPUs"',
             "Jobs, Deployments, StatefulSets or pods; GPU DaemonSets in exempt namespaces only",
         ),

@@ -93,9 +93,7 @@ def binding_manifest(policy: Policy, exempt: list[str] | str) -> dict[str, Any]:
         if policy.scope is Scope.WARNED:
             # Each policy that is evaluated costs the API server: elsewhere these are not.
             warned = [names.ENFORCEMENT_WARN]
-            expressions.append(
-                {"key": names.ENFORCEMENT_LABEL, "operator": "In", "values": warned}
-            )
+            expressions.append({"key": names.ENFORCEMENT_LABEL, "operator": "In", "values": warned})
         spec["matchResources"] = {"namespaceSelector": {"matchExpressions": expressions}}
     return {
         "apiVersion": API_VERSION,
