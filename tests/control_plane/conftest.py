@@ -1,0 +1,47 @@
+"""A control plane of its own: the chart's policies would stand in the way of others."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rig import product
+from rig.control_plane import Rig
+from rig.nodes import create_nodes
+from rig.users import PLATFORM_ADMIN
+from tests.control_plane.cluster import NOWHERE, Cluster, Site, forbidden
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NODES = 24
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster with the chart installed, the operator running, and nodes in no pool."""
+    root = tmp_path_factory.mktemp("product")
+    profile = os.environ.get("SOVEREIGN_GPU_PROFILE", "1.36")
+    with Rig("product", root=root, profile=profile) as rig:
+        product.install(rig)
+        nodes = create_nodes(rig, NODES, region=NOWHERE, prefix="gpu")
+        log = root / "operator.log"
+        operator = product.OperatorProcess(rig, log=log)
+        with operator:
+            yield Cluster(rig, rig.client(PLATFORM_ADMIN), operator, deque(nodes))
+            pid = operator.pid  # it must have lived until here
+        # What every test of the session relied on, and what no single one of them can show.
+        assert pid
+        assert forbidden(rig) == []
+        assert '"exception"' not in log.read_text()
+
+
+@pytest.fixture
+def site(cluster: Cluster) -> Iterator[Site]:
+    """Names, a region and nodes for one test."""
+    made = cluster.site()
+    yield made
+    made.clear()
