@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import time
 from collections import Counter
@@ -43,6 +44,8 @@ class Run:
     operator_peak_mib: float = 0.0
     operator_writes: dict[str, int] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
+    policy_ms: dict[str, float] = field(default_factory=dict)
+    """Mean time of one evaluation of each admission policy, by its own account."""
 
 
 def main() -> None:
@@ -84,6 +87,7 @@ def measure(rig: Rig, way: str, pods: int, count: int, *, owned: bool) -> Run:
     run.seconds = max(audit.seconds(e) for e in events if audit.what(e) == BINDING) - started
     run.cpu_seconds = {name: cpu(pid) - before[name] for name, pid in pids.items()}
     run.requests = dict(Counter(audit.what(e) for e in events if e["verb"] != "watch"))
+    run.policy_ms = policy_costs(rig)
     if operator:
         run.operator_writes = dict(audit.by_verb(events, audit.OPERATOR))
         run.operator_peak_mib = peak_mib(operator.pid)
@@ -168,6 +172,21 @@ def wait_bound(trail: audit.Trail, pods: int) -> list[dict[str, Any]]:
             bound += audit.what(event) == BINDING and audit.succeeded(event)
         time.sleep(0.5)
     return events
+
+
+def policy_costs(rig: Rig) -> dict[str, float]:
+    """Return milliseconds per evaluation of each policy, from the API server's metrics."""
+    text = str(rig.client(users.PLATFORM_ADMIN).get("/metrics").body)
+    found: dict[str, dict[str, float]] = {}
+    pattern = r'^apiserver_(?:valid|mut)ating_admission_policy_check_duration_seconds_(sum|count){[^}]*policy="([^"]+)"[^}]*} (\S+)$'
+    for part, policy, value in re.findall(pattern, text, re.MULTILINE):
+        sums = found.setdefault(policy, {})
+        sums[part] = sums.get(part, 0.0) + float(value)
+    return {
+        f"{name} x{sums['count']:.0f}": round(1000 * sums["sum"] / sums["count"], 3)
+        for name, sums in found.items()
+        if sums.get("count")
+    }
 
 
 def cpu(pid: int) -> float:
@@ -291,6 +310,7 @@ def _report(runs: list[Run]) -> None:
                 f"operator: {per_pod:.2f} ms CPU per pod, peak {run.operator_peak_mib:.0f} MiB, "
                 f"writes {run.operator_writes}"
             )
+            print(f"milliseconds per evaluation: {run.policy_ms}")
     if len(medians) == 2:  # noqa: PLR2004
         print(f"\nratio operator / floor: {medians['operator'] / medians['floor']:.2f} (bar 1.4)")
 

@@ -55,7 +55,9 @@ def policy_manifest(policy: Policy, literals: Mapping[str, str]) -> dict[str, An
     if variables:
         spec["variables"] = variables
     if policy.mutating:
-        spec["reinvocationPolicy"] = "IfNeeded"
+        # Our own patch alone would make the API server call the policy a second time. What a
+        # later webhook adds to a pod is judged by the validations, which refuse it.
+        spec["reinvocationPolicy"] = "Never"
         spec["mutations"] = [_mutation(policy, fill)]
     else:
         spec["validations"] = [_validation(rule, fill) for rule in policy.validations]
