@@ -255,8 +255,6 @@ class FakeApi:
 
     def _at(self, collection: str, version: int) -> list[Json]:
         """Return the objects as they were at a version, as etcd does for continued lists."""
-        if version == self.version:
-            return list(self.objects[collection].values())
         found = {_identity(o): o for o in self.objects[collection].values()}
         for change in reversed(self.history[collection]):
             if change.version <= version:
@@ -265,6 +263,7 @@ class FakeApi:
                 found.pop(_identity(change.after), None)
             if change.before is not None:
                 found[_identity(change.before)] = change.before
+        # In an order that does not change while somebody turns the pages.
         return [found[key] for key in sorted(found)]
 
     async def _watch(self, request: web.Request, seen: Seen) -> web.StreamResponse:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sovereign_gpu.cluster.informer import Backoff
+from sovereign_gpu.cluster.backoff import Backoff
 from sovereign_gpu.cluster.kinds import PODS
 from sovereign_gpu.cluster.session import Api
 from tests.cluster.pods import pod
@@ -306,7 +306,7 @@ async def test_pauses_double_up_to_a_limit_and_start_again_after_success(
         await sleep(0)
 
     monkeypatch.setattr("sovereign_gpu.cluster.informer.asyncio.sleep", record)
-    monkeypatch.setattr("sovereign_gpu.cluster.informer.random.uniform", lambda _, most: most)
+    monkeypatch.setattr("sovereign_gpu.cluster.backoff.random.uniform", lambda _, most: most)
     fake.answers["GET", PATH].extend(Answer(status=500) for _ in range(6))
     async with following(fake, api, backoff=Backoff(0.2, 3.0)) as follower:
         await watching(fake)

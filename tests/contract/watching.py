@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from sovereign_gpu.cluster import decode, wire
-from sovereign_gpu.cluster.informer import Backoff, Informer
+from sovereign_gpu.cluster.backoff import Backoff
+from sovereign_gpu.cluster.informer import Informer
 from sovereign_gpu.cluster.kinds import PODS
 from sovereign_gpu.cluster.session import Api
 from sovereign_gpu.cluster.store import Store

@@ -14,16 +14,17 @@ import random
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 import aiohttp
 
+from sovereign_gpu.cluster.backoff import Backoff, jittered
 from sovereign_gpu.cluster.errors import GONE, ApiError, ClusterError, UncertainError
 from sovereign_gpu.cluster.reading import GoneError, Kind, Reader
 from sovereign_gpu.cluster.session import Api
 from sovereign_gpu.cluster.store import Store
 
-__all__ = ["Backoff", "Health", "Informer", "Kind"]
+__all__ = ["Health", "Informer", "Kind"]
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +33,6 @@ _PAGE = 500
 _YIELD_EVERY = 64
 _SHORT = 1.0
 """Seconds; a watch that ends sooner and brought nothing is a failure, not the server's habit."""
-
-
-class Backoff(NamedTuple):
-    """Seconds between tries; the pause doubles up to `most`."""
-
-    first: float = 0.2
-    most: float = 30.0
 
 
 @dataclass(slots=True)
@@ -65,7 +59,7 @@ class Informer(Generic[T]):
         store: Store[T],
         *,
         silence: float = 90.0,
-        backoff: Backoff = Backoff(),  # noqa: B008 – immutable
+        backoff: Backoff = Backoff(0.2, 30.0),  # noqa: B008 – immutable
     ) -> None:
         """`silence` seconds without a whole line (bookmarks come every minute) end a watch."""
         self._api = api
@@ -104,8 +98,8 @@ class Informer(Generic[T]):
             if self.health.events > before:
                 delay = self._backoff.first
             pause = max(delay, min(wait, self._backoff.most))
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 – jitter
-            delay = min(delay * 2, self._backoff.most)
+            await asyncio.sleep(jittered(pause))
+            delay = self._backoff.next(delay)
 
     async def _list(self) -> None:
         """Replace the store by a current list (no resource version: read by quorum)."""
