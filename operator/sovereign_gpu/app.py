@@ -16,7 +16,10 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from aiohttp import web
+
 from sovereign_gpu import __version__, names
+from sovereign_gpu.cluster.errors import ConfigurationError
 from sovereign_gpu.cluster.informer import Informer
 from sovereign_gpu.cluster.kinds import NAMESPACES, NODES, PODS
 from sovereign_gpu.cluster.lease import Lease, LeaseLostError
@@ -80,7 +83,7 @@ class Operator:
         stores = Stores(Store(self._wake), Store(self._wake), Store(self._wake))
         marks = Marks(engine, writer)
         maker = StatusMaker(
-            engine, releaser.reserved_since, marks.clashing, lambda: self._controller.started
+            engine, releaser.reserved_since, marks, lambda: self._controller.started
         )
         self._controller = Controller(
             engine=engine,
@@ -101,21 +104,27 @@ class Operator:
             resources_read=asyncio.Event(),
         )
         metrics.source = self._controller
+        metrics.orphaned = marks.orphaned
         metrics.violations_total = lambda: maker.violations_total
 
     async def run(self) -> int:
-        """Run until SIGTERM or SIGINT (0) or until the lease is lost (1)."""
+        """Run until SIGTERM or SIGINT (0) or until the lease is lost (1).
+
+        Raises:
+            ConfigurationError: the address of the probes cannot be listened on.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         gc.set_threshold(50_000, 20, 50)  # few, long-lived records; scanning them is waste
-        runner = await health.serve(
-            self._settings.host, self._settings.port, self._checks(), self._controller.metrics
-        )
+        runner = await self._listen()
         tasks = [
             asyncio.create_task(self._lead(), name="lead"),
             asyncio.create_task(
-                resources.serve(self._controller.registry, self._credentials), name="kopf"
+                resources.serve(
+                    self._controller.registry, self._credentials, self._controller.resources_read
+                ),
+                name="kopf",
             ),
             asyncio.create_task(self._stop.wait(), name="stop"),
         ]
@@ -126,6 +135,14 @@ class Operator:
             await self._end(tasks)
             await runner.cleanup()
             await self._api.close()
+
+    async def _listen(self) -> web.AppRunner:
+        host, port = self._settings.host, self._settings.port
+        try:
+            return await health.serve(host, port, self._checks(), self._controller.metrics)
+        except OSError as error:
+            await self._api.close()
+            raise ConfigurationError(f"--listen: {host}:{port}: {error.strerror}") from error
 
     def _reason(self, done: Iterable[asyncio.Task[Any]]) -> int:
         for task in done:

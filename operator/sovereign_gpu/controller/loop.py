@@ -32,8 +32,10 @@ _BATCH = 512
 _AHEAD = 64
 """Releases decided beyond what is in flight."""
 _REPORT_EVERY = 2.0
+_RETRY_EVERY = 10.0
+"""Seconds between tries of marks that were not accepted."""
 _COMPARE_EVERY = 60.0
-"""Seconds between looks at all marks, for writes that were refused."""
+"""Seconds between looks at all marks."""
 
 
 @dataclass(slots=True)
@@ -66,6 +68,7 @@ class Controller:
     turned_at: float = field(default_factory=time.monotonic)
     """Monotonic time of the last turn, for liveness."""
     _compared_at: float = float("-inf")
+    _retried_at: float = float("-inf")
 
     def synced(self) -> bool:
         """Whether everything was listed once and taken in."""
@@ -136,9 +139,6 @@ class Controller:
         self.registry.changed = False
         self.metrics.tick()
         self.engine.configure(*self.registry.specs())
-        self.metrics.forget_tenants(
-            {*self.engine.tenants, *(t for t, _ in self.engine.ledger.usage)}
-        )
         self.marks.everything(self.engine.nodes)
         self._compared_at = time.monotonic()
 
@@ -174,15 +174,24 @@ class Controller:
     async def _report(self) -> None:
         while True:
             try:
-                if self.started:
-                    self.waits.look()
-                    if time.monotonic() - self._compared_at > _COMPARE_EVERY:
-                        self.marks.everything(self.engine.nodes)
-                        self._compared_at = time.monotonic()
+                self.waits.look()
+                self._compare()
                 self.reports.look()
+                self.metrics.forget_tenants(
+                    {*self.engine.tenants, *(t for t, _ in self.engine.ledger.usage)}
+                )
             except Exception:
                 log.exception("reporting")
             await asyncio.sleep(_REPORT_EVERY)
+
+    def _compare(self) -> None:
+        now = time.monotonic()
+        if now - self._compared_at > _COMPARE_EVERY:
+            self.marks.everything(self.engine.nodes)
+            self._compared_at = self._retried_at = now
+        elif now - self._retried_at > _RETRY_EVERY:
+            self.marks.retry()
+            self._retried_at = now
 
     def operation(self) -> dict[str, tuple[str, dict[str, float]]]:
         """Return facts about the process for `Metrics.source`."""
@@ -193,15 +202,15 @@ class Controller:
                 "Seconds since the API server last sent anything on the watch.",
                 {name: now - health.last_contact for name, health in watched.items()},
             ),
-            "watch_events": (
+            "watch_events_total": (
                 "Events received since start.",
                 {name: health.events for name, health in watched.items()},
             ),
-            "watch_relists": (
+            "watch_relists_total": (
                 "Complete lists since start.",
                 {name: health.relists for name, health in watched.items()},
             ),
-            "watch_failures": (
+            "watch_failures_total": (
                 "Broken watches and lists since start.",
                 {name: health.failures for name, health in watched.items()},
             ),
@@ -209,16 +218,16 @@ class Controller:
                 "Objects that exist and are not understood; must be 0.",
                 {name: len(health.unreadable) for name, health in watched.items()},
             ),
-            "writes_accepted": ("Writes accepted since start.", dict(counters.accepted)),
-            "writes_refused": ("Writes refused since start.", dict(counters.refused)),
-            "writes_unknown": ("Writes without a clear answer.", dict(counters.unknown)),
+            "writes_accepted_total": ("Writes accepted since start.", dict(counters.accepted)),
+            "writes_refused_total": ("Writes refused since start.", dict(counters.refused)),
+            "writes_unknown_total": ("Writes without a clear answer.", dict(counters.unknown)),
+            "writer_throttled_total": (
+                "Answers that made the writer send less at a time.",
+                {"all": counters.throttled},
+            ),
             "writer": (
-                "The writer: requests in flight, their present limit, answers that asked for less.",
-                {
-                    "in_flight": self.writer.in_flight,
-                    "limit": self.writer.limit,
-                    "throttled": counters.throttled,
-                },
+                "Requests in flight and their present limit.",
+                {"in_flight": self.writer.in_flight, "limit": self.writer.limit},
             ),
             "assumed_releases": (
                 "Releases decided that the watch does not show yet.",

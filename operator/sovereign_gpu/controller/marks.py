@@ -6,8 +6,10 @@ The admission policies decide by these marks alone, also while the operator is d
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sovereign_gpu import names
 from sovereign_gpu.cluster import patches
@@ -21,21 +23,31 @@ from sovereign_gpu.core.model import Namespace
 log = logging.getLogger(__name__)
 
 
+class Clashes(NamedTuple):
+    """What tenants have to be told about namespaces that more than one of them claims."""
+
+    lost: dict[str, str]
+    """Tenant -> sentence about namespaces that another one holds."""
+    kept: dict[str, str]
+    """Tenant -> sentence about namespaces that it holds and others claim."""
+
+
 @dataclass(slots=True)
 class Marks:
     """Compares what is with what should be, one object at a time."""
 
     engine: Engine
     writer: Writer
-    failed: set[tuple[str, str]] = field(default_factory=set)
-    """(kind, name) of marks that were refused; tried again with the next periodic look."""
-    clashing: dict[str, str] = field(default_factory=dict)
-    """Tenant -> sentence about namespaces that another tenant holds."""
+    refused: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(kind, name) of marks that were not accepted, with the answer; they are tried again."""
+    _given: dict[str, str] = field(default_factory=dict)
+    """Namespace -> tenant that was decided and that the watch does not show yet."""
 
     def node(self, name: str) -> None:
         """Correct the residency labels of one node."""
         node = self.engine.nodes.get(name)
         if node is None:
+            self.refused.pop(("Node", name), None)
             return
         pool = self.engine.pools.get(self.engine.pool_of_node.get(name, ""))
         if pool is not None and pool.name in self.engine.clashes:
@@ -53,27 +65,63 @@ class Marks:
 
     def namespaces(self) -> None:
         """Correct every namespace that a tenant names."""
-        self.clashing.clear()
-        for tenant in sorted(self.engine.tenants):
-            for name in self.engine.tenants[tenant].namespaces:
-                self._namespace(tenant, name)
+        for name, claimants in self._claims().items():
+            self._namespace(name, claimants)
 
     def namespace(self, name: str) -> None:
         """Correct one namespace."""
-        for tenant, spec in sorted(self.engine.tenants.items()):
-            if name in spec.namespaces:
-                self._namespace(tenant, name)
+        claimants = [t for t, spec in self.engine.tenants.items() if name in spec.namespaces]
+        self._namespace(name, claimants)
 
-    def _namespace(self, tenant: str, name: str) -> None:
+    def clashes(self) -> Clashes:
+        """Return who has to be told what about namespaces that are not theirs alone."""
+        lost, kept = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+        for name, claimants in sorted(self._claims().items()):
+            holder = self._holder(name, claimants)
+            others = sorted(set(claimants) - {holder})
+            for tenant in others if holder else ():
+                lost[tenant].append(
+                    f"{name} belongs to tenant {holder} and stays there until its label "
+                    f"{names.TENANT_LABEL} is cleared by a holder of {'/'.join(names.RIGHT_ASSIGN)}"
+                )
+            if others and holder in claimants:
+                kept[holder].append(f"{name} stays here and is also claimed by {', '.join(others)}")
+        return Clashes(_sentences(lost), _sentences(kept))
+
+    def orphaned(self) -> dict[str, list[str]]:
+        """Return the namespaces that belong to a tenant which does not name them, by tenant."""
+        found = defaultdict[str, list[str]](list)
+        for name, namespace in sorted(self.engine.namespaces.items()):
+            spec = self.engine.tenants.get(namespace.tenant)
+            if namespace.tenant and (spec is None or name not in spec.namespaces):
+                found[namespace.tenant].append(name)
+        return dict(found)
+
+    def _claims(self) -> dict[str, list[str]]:
+        claims = defaultdict[str, list[str]](list)
+        for tenant, spec in self.engine.tenants.items():
+            for name in spec.namespaces:
+                claims[name].append(tenant)
+        return claims
+
+    def _holder(self, name: str, claimants: list[str]) -> str:
         namespace = self.engine.namespaces.get(name)
         if namespace is None or namespace.deleting:
-            return
-        if namespace.tenant not in ("", tenant):
-            self.clashing[tenant] = (
-                f"spec.namespaces: {name} belongs to tenant {namespace.tenant} and stays there "
-                f"until its label {names.TENANT_LABEL} is cleared by a holder of "
-                f"{'/'.join(names.RIGHT_ASSIGN)}"
-            )
+            self._given.pop(name, None)
+            return ""
+        if namespace.tenant:
+            self._given.pop(name, None)
+            return namespace.tenant
+        # Until the watch shows our own patch, a second claimant must not overwrite the first.
+        if self._given.get(name) not in claimants:
+            self._given[name] = min(claimants)
+        return self._given[name]
+
+    def _namespace(self, name: str, claimants: list[str]) -> None:
+        tenant = self._holder(name, claimants) if claimants else ""
+        namespace = self.engine.namespaces.get(name)
+        if namespace is None or tenant not in claimants:
+            self.refused.pop(("Namespace", name), None)
             return
         in_force = [p for p in self.engine.pools.values() if p.name not in self.engine.clashes]
         wanted = residency.namespace_metadata(
@@ -89,20 +137,33 @@ class Marks:
 
     def everything(self, nodes: Iterable[str]) -> None:
         """Compare all objects; after a change of configuration, and periodically."""
-        self.failed.clear()
         for name in nodes:
             self.node(name)
         self.namespaces()
 
+    def retry(self) -> None:
+        """Compare those objects again whose marks were not accepted."""
+        for kind, name in tuple(self.refused):
+            if kind == "Node":
+                self.node(name)
+            else:
+                self.namespace(name)
+
     def _write(self, kind: str, name: str, path: str, body: patches.Json) -> None:
         def answered(error: ApiError | UncertainError | None) -> None:
-            if error is not None:
-                self.failed.add((kind, name))
+            if error is None:
+                self.refused.pop((kind, name), None)
+            else:
+                self.refused[kind, name] = str(error)
                 log.warning("marking %s %s: %s", kind, name, error)
 
         self.writer.submit(
             Write(Lane.STATE, f"{kind}/{name}", "PATCH", path, body, MERGE_PATCH, answered)
         )
+
+
+def _sentences(parts: dict[str, list[str]]) -> dict[str, str]:
+    return {tenant: "spec.namespaces: " + "; ".join(texts) for tenant, texts in parts.items()}
 
 
 def _present(namespace: Namespace) -> dict[str, str]:

@@ -6,7 +6,7 @@ cannot be read stays here with the reason, so that its status can say it, and co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,55 +32,67 @@ class Entry:
     name: str
     uid: str
     generation: int
-    version: str
+    version: int
     status: dict[str, Any]
     """As stored in the cluster."""
     spec: Spec | None = None
     problem: str = ""
     """Why it cannot be acted on."""
+    deleting: bool = False
+    """It is going, and counts as absent."""
 
 
 @dataclass(slots=True)
 class Registry:
-    """All custom resources by kind and name."""
+    """All custom resources by kind and name.
+
+    Watch and lists feed it side by side, so what comes later may be older: resource versions
+    decide, also of objects that are gone.
+    """
 
     wake: Callable[[], None]
     entries: dict[tuple[Kind, str], Entry] = field(default_factory=dict)
     changed: bool = False
     """Something that the engine must know changed."""
+    _gone: dict[tuple[Kind, str], int] = field(default_factory=dict)
+    """Resource versions at which objects were deleted, until a later list confirms it."""
 
     def put(self, kind: Kind, body: Mapping[str, Any]) -> None:
-        """Take in the newest state of an object."""
-        meta = body["metadata"]
-        before = self.entries.get((kind, meta["name"]))
-        entry = Entry(
-            kind=kind,
-            name=meta["name"],
-            uid=meta["uid"],
-            generation=meta.get("generation", 0),
-            version=meta["resourceVersion"],
-            status=dict(body.get("status") or {}),
-        )
-        try:
-            entry.spec = _spec(kind, body)
-        except InvalidObjectError as error:
-            entry.problem = "; ".join(map(str, error.problems))
-        if "deletionTimestamp" in meta:
-            entry.spec = None
-        self.entries[kind, entry.name] = entry
+        """Take in a state of an object, unless a newer one is known."""
+        entry = _entry(kind, body)
+        key = kind, entry.name
+        before = self.entries.get(key)
+        newest = before.version if before is not None else self._gone.get(key, 0)
+        if entry.version < newest:
+            return
+        self._gone.pop(key, None)
+        self.entries[key] = entry
         if before is None or _decisive(before) != _decisive(entry):
             self._note()
 
-    def remove(self, kind: Kind, name: str) -> None:
-        """Forget an object that is gone."""
-        if self.entries.pop((kind, name), None) is not None:
+    def remove(self, kind: Kind, body: Mapping[str, Any]) -> None:
+        """Forget an object that is gone; `body` is its last state."""
+        key = kind, body["metadata"]["name"]
+        version = int(body["metadata"]["resourceVersion"])
+        known = self.entries.get(key)
+        if known is not None and known.version > version:
+            return  # made anew since
+        self._gone[key] = version
+        if self.entries.pop(key, None) is not None:
             self._note()
 
-    def keep_only(self, kind: Kind, names: set[str]) -> None:
-        """Forget objects of a kind that a complete list does not hold."""
-        for known in [name for k, name in self.entries if k == kind]:
-            if known not in names:
-                self.remove(kind, known)
+    def replace(self, kind: Kind, bodies: Sequence[Mapping[str, Any]], version: str) -> None:
+        """Take in a complete list of a kind: what it should hold and does not is gone."""
+        for body in bodies:
+            self.put(kind, body)
+        listed = {body["metadata"]["name"] for body in bodies}
+        for key, entry in list(self.entries.items()):
+            if key[0] == kind and key[1] not in listed and entry.version <= int(version):
+                del self.entries[key]
+                self._note()
+        for key, gone in list(self._gone.items()):
+            if key[0] == kind and gone <= int(version):
+                del self._gone[key]
 
     def specs(self) -> tuple[list[Pool], list[Tenant], list[Policy]]:
         """Return what the engine is configured with."""
@@ -94,6 +106,25 @@ class Registry:
     def _note(self) -> None:
         self.changed = True
         self.wake()
+
+
+def _entry(kind: Kind, body: Mapping[str, Any]) -> Entry:
+    meta = body["metadata"]
+    entry = Entry(
+        kind=kind,
+        name=meta["name"],
+        uid=meta["uid"],
+        generation=meta.get("generation", 0),
+        version=int(meta["resourceVersion"]),
+        status=dict(body.get("status") or {}),
+        deleting="deletionTimestamp" in meta,
+    )
+    if not entry.deleting:
+        try:
+            entry.spec = _spec(kind, body)
+        except InvalidObjectError as error:
+            entry.problem = "; ".join(map(str, error.problems))
+    return entry
 
 
 def _decisive(entry: Entry) -> tuple[object, ...]:

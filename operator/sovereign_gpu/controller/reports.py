@@ -49,11 +49,14 @@ class Reports:
 
     def look(self) -> None:
         """Write every status that is not what it should be."""
+        if self.registry.changed:
+            return  # the books do not know the newest specs yet
         self.maker.refresh()
         present = set()
         for entry in self.registry.entries.values():
             present.add(entry.uid)
-            self._compare(entry)
+            if not entry.deleting:
+                self._compare(entry)
         for uid in self._written.keys() - present:
             del self._written[uid]
 
@@ -66,10 +69,11 @@ class Reports:
         if status == stored:
             return
         self._written[entry.uid] = _Written(entry.generation, status)
-        self._notify(entry, stored.get("conditions", ()), conditions)
 
         def answered(error: ApiError | UncertainError | None) -> None:
-            if error is not None:
+            if error is None:
+                self._notify(entry, stored.get("conditions", ()), conditions)
+            else:
                 self._written.pop(entry.uid, None)
                 log.warning("status of %s %s: %s", entry.kind, entry.name, error)
 

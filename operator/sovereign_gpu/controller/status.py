@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from sovereign_gpu import names
+from sovereign_gpu.controller.marks import Clashes, Marks
 from sovereign_gpu.controller.registry import Entry
 from sovereign_gpu.core import explain, report
 from sovereign_gpu.core.engine import Engine
@@ -34,7 +35,7 @@ class StatusMaker:
 
     engine: Engine
     reserved_since: dict[str, float]
-    clashing: dict[str, str]
+    marks: Marks
     ready: Callable[[], bool]
     """Whether the whole cluster has been read."""
     violations_total: dict[str, int] = field(default_factory=dict)
@@ -42,12 +43,18 @@ class StatusMaker:
     _pools: dict[str, report.PoolReport] = field(default_factory=dict)
     _tenants: dict[str, report.TenantReport] = field(default_factory=dict)
     _policies: dict[str, report.PolicyReport] = field(default_factory=dict)
+    _clashes: Clashes = field(default_factory=lambda: Clashes({}, {}))
+    _orphaned: dict[str, list[str]] = field(default_factory=dict)
 
     def refresh(self) -> None:
         """Read the books."""
         self._pools = report.pools(self.engine)
         self._tenants = report.tenants(self.engine)
         self._policies = report.policies(self.engine)
+        self._clashes = self.marks.clashes()
+        self._orphaned = self.marks.orphaned()
+        for name in self.violations_total.keys() - self.engine.policies.keys():
+            del self.violations_total[name]
         self._add_unbound()
 
     def _add_unbound(self) -> None:
@@ -127,7 +134,7 @@ class StatusMaker:
         elif not numbers.enrolled + numbers.companions:
             spec = self.engine.pools[name]
             hint = (
-                f"no node carries the label of the pool and matches spec.nodes.selector; a platform "
+                "no node carries the label of the pool and matches spec.nodes.selector; a platform "
                 f"admin enrols nodes with {names.NODE_POOL_LABEL}={name}"
                 if spec.labelled
                 else "no node matches spec.nodes.selector"
@@ -147,18 +154,13 @@ class StatusMaker:
         return [
             ready,
             _reconciled(),
-            Aspect("Stalled", "True", "RegionInTwoCountries", region_clash)
+            _adjective("Stalled", "RegionInTwoCountries", region_clash),
+            _adjective("Clashing", "RegionInTwoCountries", region_clash)
             if region_clash
-            else Aspect("Stalled", "False", "InOrder"),
-            Aspect("Clashing", "True", "RegionInTwoCountries", region_clash)
-            if region_clash
-            else Aspect("Clashing", "True", "NodesClaimedTwice", node_clash)
-            if node_clash
-            else Aspect("Clashing", "False", "InOrder"),
-            Aspect(
+            else _adjective("Clashing", "NodesClaimedTwice", node_clash),
+            _adjective(
                 "Oversubscribed",
-                "True" if promised else "False",
-                "GuaranteesExceedCapacity" if promised else "InOrder",
+                "GuaranteesExceedCapacity",
                 f"{numbers.guaranteed} GPUs guaranteed, {numbers.capacity} there"
                 if promised
                 else "",
@@ -188,49 +190,50 @@ class StatusMaker:
         return status, self._tenant_conditions(entry.name, numbers)
 
     def _tenant_conditions(self, name: str, numbers: report.TenantReport) -> list[Aspect]:
-        spec = self.engine.tenants[name]
-        clash = self.clashing.get(name)
-        absent = [n for n in spec.namespaces if n not in self.engine.namespaces]
-        no_policy = [n for n in spec.policies if n not in self.engine.policies]
-        no_pool = [n for n, _ in spec.guaranteed if n not in self.engine.pools]
         over = [
             f"{row.used} of {row.guaranteed} in pool {pool or 'none'}"
             for pool, row in numbers.pools.items()
             if row.used > row.guaranteed
         ]
-        if clash:
-            ready = Aspect("Ready", "False", "Clashing", clash)
-        elif no_policy:
-            missing = ", ".join(no_policy)
-            ready = Aspect(
-                "Ready",
-                "False",
-                "PolicyMissing",
-                f"DataResidencyPolicy {missing} does not exist yet",
-            )
-        elif no_pool:
-            missing = ", ".join(no_pool)
-            ready = Aspect("Ready", "False", "PoolMissing", f"GpuPool {missing} does not exist yet")
-        elif absent:
-            missing = ", ".join(absent)
-            ready = Aspect(
-                "Ready", "True", "NamespacesMissing", f"namespace {missing} does not exist yet"
-            )
-        else:
-            ready = Aspect("Ready", "True", "Assigned", "namespaces are assigned and counted")
+        lost, kept = self._clashes.lost.get(name), self._clashes.kept.get(name)
+        orphans = ", ".join(self._orphaned.get(name, ()))
         return [
-            ready,
+            self._tenant_ready(name),
             _reconciled(),
-            Aspect("Stalled", "True", "Clashing", clash)
-            if clash
-            else Aspect("Stalled", "False", "InOrder"),
-            Aspect("Clashing", "True", "NamespaceTaken", clash)
-            if clash
-            else Aspect("Clashing", "False", "InOrder"),
-            Aspect("OverQuota", "True", "UsesMoreThanGuaranteed", "; ".join(over))
-            if over
-            else Aspect("OverQuota", "False", "InOrder"),
+            _adjective("Stalled", "Clashing", lost),
+            _adjective("Clashing", "NamespaceTaken", lost)
+            if lost
+            else _adjective("Clashing", "NamespaceClaimedTwice", kept),
+            _adjective("OverQuota", "UsesMoreThanGuaranteed", "; ".join(over)),
+            _adjective(
+                "Orphaned",
+                "NamespaceNotNamed",
+                orphans
+                and f"namespace {orphans} belongs to this tenant and is not in spec.namespaces; "
+                f"its pods wait until it is named, or its label {names.TENANT_LABEL} is cleared",
+            ),
         ]
+
+    def _tenant_ready(self, name: str) -> Aspect:
+        spec = self.engine.tenants[name]
+        refused = [
+            f"namespace {n} could not be marked: {self.marks.refused['Namespace', n]}"
+            for n in spec.namespaces
+            if ("Namespace", n) in self.marks.refused
+        ]
+        no_policy = [n for n in spec.policies if n not in self.engine.policies]
+        no_pool = [n for n, _ in spec.guaranteed if n not in self.engine.pools]
+        absent = [n for n in spec.namespaces if n not in self.engine.namespaces]
+        for status, reason, message in (
+            ("False", "Clashing", self._clashes.lost.get(name)),
+            ("False", "NamespaceRefused", "; ".join(refused)[:_LONGEST_MESSAGE]),
+            ("False", "PolicyMissing", _missing("DataResidencyPolicy", no_policy)),
+            ("False", "PoolMissing", _missing("GpuPool", no_pool)),
+            ("True", "NamespacesMissing", _missing("namespace", absent)),
+        ):
+            if message:
+                return Aspect("Ready", "True" if status == "True" else "False", reason, message)
+        return Aspect("Ready", "True", "Assigned", "namespaces are assigned and counted")
 
     def _policy(self, entry: Entry) -> tuple[dict[str, Any], list[Aspect]]:
         numbers = self._policies.get(entry.name, report.PolicyReport())
@@ -277,6 +280,15 @@ def _row(guaranteed: int, used: int, reserved: int, gpus: int, pods: int) -> dic
         "pendingGpus": gpus,
         "pendingPods": pods,
     }
+
+
+def _adjective(kind: str, reason: str, message: str | None) -> Aspect:
+    """Return a condition that is True when there is something to say."""
+    return Aspect(kind, "True", reason, message) if message else Aspect(kind, "False", "InOrder")
+
+
+def _missing(kind: str, absent: list[str]) -> str:
+    return f"{kind} {', '.join(absent)} does not exist yet" if absent else ""
 
 
 def _reconciled() -> Aspect:

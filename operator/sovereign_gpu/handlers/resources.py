@@ -34,8 +34,8 @@ PLURALS: dict[Kind, str] = {
 _RESYNC_EVERY = 60.0
 
 
-Feed = Callable[[Kind, str, Any], None]
-"""Takes kind, name and body (None: gone)."""
+Feed = Callable[[Kind, Any, bool], None]
+"""Takes kind, body, and whether the object is gone."""
 
 
 def build(feed: Feed, credentials: Credentials) -> kopf.OperatorRegistry:
@@ -65,21 +65,22 @@ def build(feed: Feed, credentials: Credentials) -> kopf.OperatorRegistry:
 def _serve(served: kopf.OperatorRegistry, feed: Feed, kind: Kind, plural: str) -> None:
     @kopf.on.event(names.GROUP, names.VERSION, plural, registry=served, id=f"read-{plural}")
     async def changed(event: kopf.RawEvent, **_: Any) -> None:
-        body = event["object"]
-        feed(kind, body["metadata"]["name"], None if event["type"] == "DELETED" else body)
+        feed(kind, event["object"], event["type"] == "DELETED")
 
 
-async def serve(registry: Registry, credentials: Credentials) -> None:
-    """Run kopf in its thread until cancelled; returns or raises when kopf ends by itself."""
+async def serve(registry: Registry, credentials: Credentials, read: asyncio.Event) -> None:
+    """Run kopf in its thread until cancelled; returns or raises when kopf ends by itself.
+
+    It starts once the custom resources were `read`: kopf looks for its kinds at start only, and
+    would never serve those whose definitions are applied later.
+    """
+    await read.wait()
     loop = asyncio.get_running_loop()
     stop = threading.Event()
     ended: asyncio.Future[None] = loop.create_future()
 
-    def feed(kind: Kind, name: str, body: Any) -> None:
-        if body is None:
-            loop.call_soon_threadsafe(registry.remove, kind, name)
-        else:
-            loop.call_soon_threadsafe(registry.put, kind, body)
+    def feed(kind: Kind, body: Any, gone: bool) -> None:  # noqa: FBT001 – one caller
+        loop.call_soon_threadsafe(registry.remove if gone else registry.put, kind, body)
 
     def work() -> None:
         failure: BaseException | None = None
@@ -143,9 +144,7 @@ async def read_all(api: Api, registry: Registry) -> None:
     """
     for kind, plural in PLURALS.items():
         found = await api.get(f"/apis/{names.GROUP}/{names.VERSION}/{plural}")
-        for body in found["items"]:
-            registry.put(kind, body)
-        registry.keep_only(kind, {body["metadata"]["name"] for body in found["items"]})
+        registry.replace(kind, found["items"], found["metadata"]["resourceVersion"])
 
 
 async def resync(api: Api, registry: Registry, read: asyncio.Event) -> None:

@@ -28,7 +28,11 @@ class Checks:
 
 
 async def serve(host: str, port: int, checks: Checks, metrics: Metrics) -> web.AppRunner:
-    """Start serving; `cleanup` of the returned runner ends it."""
+    """Start serving; `cleanup` of the returned runner ends it.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
 
     def probe(check: Check) -> Callable[[web.Request], object]:
         async def answer(_: web.Request) -> web.Response:
@@ -49,5 +53,9 @@ async def serve(host: str, port: int, checks: Checks, metrics: Metrics) -> web.A
     app.router.add_get("/metrics", scrape)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError:
+        await runner.cleanup()
+        raise
     return runner

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sovereign_gpu import __version__
@@ -25,6 +25,8 @@ from sovereign_gpu.core.state import State
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 PREFIX = "sovereign_gpu_"
+_TICK = 1.0
+"""Seconds between looks at who holds what; starts and ends are each seen late by half of it."""
 _WAIT_BUCKETS = (1, 2.5, *(5.0 * 2**i for i in range(14)))
 _POOL_GAUGES = {
     "pool_capacity_gpus": ("capacity", "GPUs that the nodes of the pool have, healthy or not."),
@@ -65,6 +67,10 @@ class GpuClock:
     _held: dict[tuple[str, str], int] = field(default_factory=dict)
     _at: float | None = None
 
+    def is_due(self, now: float) -> bool:
+        """Whether the last tick is long enough ago."""
+        return self._at is None or now - self._at >= _TICK
+
     def tick(self, now: float, held: dict[tuple[str, str], int]) -> None:
         """Charge the time since the last tick at what was held then; remember what is held now.
 
@@ -87,6 +93,7 @@ class Metrics(Collector):
         self.source: Source | None = None
         self.clock = GpuClock()
         self.violations_total: Callable[[], dict[str, int]] = dict
+        self.orphaned: Callable[[], dict[str, list[str]]] = dict
         labels = ("tenant", "pool", "model")
         self._admissions = Counter(
             PREFIX + "admissions", "Pods released.", labels, registry=self.registry
@@ -110,34 +117,40 @@ class Metrics(Collector):
             buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
             registry=self.registry,
         )
-        self._seen: set[tuple[str, str, str]] = set()
+        self._seen: set[str] = set()
+        """Tenants that have counters."""
         self.registry.register(self)
 
     def released(self, decision: Release, waited: float) -> None:
         """Count an accepted release; `waited` in seconds."""
         node = self._state.nodes.get(decision.node)
         model = report.product(node) if node else report.UNKNOWN_PRODUCT
-        key = (decision.tenant, decision.pool, model)
-        self._seen.add(key)
-        self._admissions.labels(*key).inc()
+        self._seen.add(decision.tenant)
+        self._admissions.labels(decision.tenant, decision.pool, model).inc()
         self._waits.labels(decision.tenant, decision.pool).observe(waited)
 
     def refused(self, tenant: str) -> None:
         """Count a refused release."""
+        self._seen.add(tenant)
         self._refusals.labels(tenant).inc()
 
     def forget_tenants(self, present: set[str]) -> None:
         """Drop the series of tenants that are gone."""
-        for tenant, pool, model in [key for key in self._seen if key[0] not in present]:
-            self._seen.discard((tenant, pool, model))
-            self._admissions.remove(tenant, pool, model)
-            self._waits.remove_by_labels({"tenant": tenant})
-            self._refusals.remove_by_labels({"tenant": tenant})
-        for tenant, model in [key for key in self.clock.seconds if key[0] not in present]:
-            del self.clock.seconds[tenant, model]
+        for tenant in self._seen - present:
+            self._seen.discard(tenant)
+            for family in (self._admissions, self._waits, self._refusals):
+                family.remove_by_labels({"tenant": tenant})
+        for key in [key for key in self.clock.seconds if key[0] not in present]:
+            del self.clock.seconds[key]
 
     def tick(self) -> None:
-        """Advance the GPU-second counters; called before the books change and when scraped."""
+        """Advance the GPU-second counters; called before the books change and when scraped.
+
+        A look goes through all nodes, so within a second of the last one nothing happens.
+        """
+        now = time.monotonic()
+        if not self.clock.is_due(now):
+            return
         held: dict[tuple[str, str], int] = defaultdict(int)
         models: dict[str, str] = {}
         for node, load in self._state.ledger.loads.items():
@@ -150,7 +163,7 @@ class Metrics(Collector):
                 charge = self._state.ledger.charges[uid]
                 if charge.bound and charge.tenant != FOREIGN and charge.demand.gpus:
                     held[charge.tenant, model] += charge.demand.gpus
-        self.clock.tick(time.monotonic(), dict(held))
+        self.clock.tick(now, dict(held))
 
     def collect(self) -> Iterator[Metric]:
         """Yield what is read from the books."""
@@ -158,12 +171,11 @@ class Metrics(Collector):
         yield from self._pools()
         yield from self._tenants()
         yield from self._policies()
-        seconds = GaugeMetricFamily(
-            PREFIX + "tenant_gpu_seconds_total",
+        seconds = CounterMetricFamily(
+            PREFIX + "tenant_gpu_seconds",
             "GPU-seconds held by bound pods since the operator started.",
             labels=("tenant", "model"),
         )
-        seconds.type = "counter"
         for (tenant, model), value in self.clock.seconds.items():
             seconds.add_metric((tenant, model), value)
         yield seconds
@@ -172,7 +184,8 @@ class Metrics(Collector):
         yield build
         if self.source is not None:
             for name, (text, values) in self.source.operation().items():
-                family = GaugeMetricFamily(PREFIX + name, text, labels=("name",))
+                kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+                family = kind(PREFIX + name.removesuffix("_total"), text, labels=("name",))
                 for label, value in values.items():
                     family.add_metric((label,), value)
                 yield family
@@ -209,6 +222,14 @@ class Metrics(Collector):
             for reason, wait in numbers.waiting.items():
                 waiting.add_metric((tenant, reason), wait.pods)
         yield waiting
+        orphaned = GaugeMetricFamily(
+            PREFIX + "orphaned_namespaces",
+            "Namespaces that belong to a tenant whose TenantQuota is gone or does not name them.",
+            labels=("tenant",),
+        )
+        for tenant, spaces in self.orphaned().items():
+            orphaned.add_metric((tenant,), len(spaces))
+        yield orphaned
 
     def _policies(self) -> Iterator[Metric]:
         now = GaugeMetricFamily(
@@ -219,12 +240,11 @@ class Metrics(Collector):
         for policy, numbers in report.policies(self._state).items():
             now.add_metric((policy,), len(numbers.violations))
         yield now
-        ever = GaugeMetricFamily(
-            PREFIX + "residency_violations_total",
+        ever = CounterMetricFamily(
+            PREFIX + "residency_violations_found",
             "Pods ever found in violation of the policy.",
             labels=("policy",),
         )
-        ever.type = "counter"
         for policy, count in self.violations_total().items():
             ever.add_metric((policy,), count)
         yield ever

@@ -1,0 +1,107 @@
+"""Whose namespace it is: the tenant on its label, else whom we gave it to, else the first name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sovereign_gpu import names
+from sovereign_gpu.cluster.errors import ApiError
+from sovereign_gpu.cluster.writer import Write
+from sovereign_gpu.controller.marks import Marks
+from sovereign_gpu.core.engine import Engine
+from sovereign_gpu.core.model import Namespace, Policy, Pool, Tenant
+
+SPACE = "shared"
+
+
+class Sent:
+    """Stands for the writer: keeps what was submitted."""
+
+    def __init__(self) -> None:
+        self.writes: list[Write] = []
+
+    def submit(self, write: Write) -> None:
+        self.writes.append(write)
+
+    @property
+    def tenants(self) -> list[Any]:
+        return [write.body["metadata"]["labels"][names.TENANT_LABEL] for write in self.writes]
+
+
+@pytest.fixture
+def sent() -> Sent:
+    return Sent()
+
+
+@pytest.fixture
+def marks(sent: Sent) -> Marks:
+    made = Marks(Engine(), sent)  # type: ignore[arg-type]
+    made.engine.put_namespace(Namespace(SPACE))
+    return made
+
+
+def _configure(marks: Marks, *tenants: str) -> None:
+    marks.engine.configure(
+        [Pool("munich", "DE", "eu-de-muc")],
+        [Tenant(name, (SPACE,), ("eu-only",), (("munich", 8),)) for name in tenants],
+        [Policy("eu-only", frozenset({"DE"}))],
+    )
+    marks.everything(())
+
+
+def test_a_second_claim_does_not_overwrite_a_first_that_the_watch_does_not_show_yet(
+    marks: Marks, sent: Sent
+) -> None:
+    _configure(marks, "zeta")
+    _configure(marks, "alpha", "zeta")
+    assert set(sent.tenants) == {"zeta"}
+    assert "belongs to tenant zeta" in marks.clashes().lost["alpha"]
+    assert "also claimed by alpha" in marks.clashes().kept["zeta"]
+
+
+def test_of_two_that_come_together_one_gets_it(marks: Marks, sent: Sent) -> None:
+    _configure(marks, "zeta", "alpha")
+    assert sent.tenants == ["alpha"]
+
+
+def test_whom_the_label_names_keeps_it_though_nothing_else_speaks_for_it(
+    marks: Marks, sent: Sent
+) -> None:
+    marks.engine.put_namespace(Namespace(SPACE, tenant="gone"))
+    _configure(marks, "alpha")
+    assert sent.writes == []
+    assert "belongs to tenant gone" in marks.clashes().lost["alpha"]
+    assert marks.clashes().kept == {}
+    assert marks.orphaned() == {"gone": [SPACE]}
+
+
+def test_a_clash_ends_when_the_label_is_cleared(marks: Marks, sent: Sent) -> None:
+    marks.engine.put_namespace(Namespace(SPACE, tenant="gone"))
+    _configure(marks, "alpha")
+    marks.engine.put_namespace(Namespace(SPACE))
+    marks.namespace(SPACE)
+    assert sent.tenants == ["alpha"]
+    assert marks.clashes() == ({}, {})
+
+
+def test_a_namespace_that_is_not_there_clashes_with_nobody(marks: Marks, sent: Sent) -> None:
+    marks.engine.remove_namespace(SPACE)
+    _configure(marks, "alpha", "zeta")
+    assert (sent.writes, marks.clashes()) == ([], ({}, {}))
+
+
+def test_a_refused_mark_is_remembered_and_tried_again_until_it_is_accepted(
+    marks: Marks, sent: Sent
+) -> None:
+    _configure(marks, "alpha")
+    sent.writes[-1].done(ApiError(422, "exempt"))
+    assert marks.refused == {("Namespace", SPACE): "422: exempt"}
+    marks.retry()
+    assert len(sent.writes) == 2
+    assert marks.refused
+    sent.writes[-1].done(None)
+    assert marks.refused == {}
+    marks.retry()
+    assert len(sent.writes) == 2
