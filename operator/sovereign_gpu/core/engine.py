@@ -174,7 +174,6 @@ class _Pass:
                 continue
             result = self.engine.try_line(tenant, line)
             if isinstance(result, Release):
-                line.stop = None
                 if key := line.key():
                     heapq.heappush(self._heap, (key, line))
                 return result

@@ -281,8 +281,5 @@ def _overtaken(pod: Pod, known: Pod) -> bool:
 
 
 def _same_account(before: Charge, after: Charge | None) -> bool:
-    return (
-        after is not None
-        and (after.tenant, after.pool) == (before.tenant, before.pool)
-        and after.demand.gpus >= before.demand.gpus
-    )
+    # A pod's GPUs never change, so only who pays, and where, can.
+    return after is not None and (after.tenant, after.pool) == (before.tenant, before.pool)

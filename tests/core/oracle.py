@@ -1,0 +1,249 @@
+"""Judges the engine from what it was shown and what it decided, without looking at its books.
+
+`Shown` is what reached the engine. A pod counts while it is alive in the world and either was
+shown without our gate or has a decision that the API server did not refuse; so a decision whose
+answer was lost counts, and so does one that landed and was not seen yet.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from sovereign_gpu import names
+from sovereign_gpu.core.engine import Engine
+from sovereign_gpu.core.model import Namespace, Node, Pod, Policy, Pool, Release, Resources, Tenant
+from tests.core import reference
+
+
+class ViolationError(AssertionError):
+    """The engine did something that it must never do."""
+
+
+class Account(NamedTuple):
+    """Where a pod is charged."""
+
+    tenant: str
+    pool: str
+    node: str
+    demand: Resources
+    bound: bool
+
+
+def check(condition: object, *facts: object) -> None:
+    """Complain with the facts unless the condition holds."""
+    if not condition:
+        raise ViolationError(" ".join(map(str, facts)))
+
+
+@dataclass(slots=True)
+class Shown:
+    """What the engine was told, newest state per object, and what it decided since it started."""
+
+    pods: dict[str, Pod] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    namespaces: dict[str, Namespace] = field(default_factory=dict)
+    pools: dict[str, Pool] = field(default_factory=dict)
+    tenants: dict[str, Tenant] = field(default_factory=dict)
+    policies: dict[str, Policy] = field(default_factory=dict)
+    decided: dict[str, Release] = field(default_factory=dict)
+    """Decisions that were not refused and not seen to have landed."""
+    refused: set[str] = field(default_factory=set)
+    """Pods that may be held back because their release was refused."""
+    home: dict[str, str] = field(default_factory=dict)
+    """The engine's pool of each node: which of several selectors won is history."""
+
+    def put(self, pod: Pod) -> None:
+        """Note a delivered state, unless a later one was delivered before."""
+        known = self.pods.get(pod.uid)
+        if known is not None and (
+            len(pod.gates) > len(known.gates)
+            or (known.node and not pod.node)
+            or (known.deleting and not pod.deleting)
+        ):
+            return
+        self.pods[pod.uid] = pod
+        self.refused.discard(pod.uid)
+        if names.GATE not in pod.gates:
+            self.decided.pop(pod.uid, None)
+
+    def remove(self, uid: str) -> None:
+        """Note that a pod was reported gone."""
+        self.pods.pop(uid, None)
+        self.decided.pop(uid, None)
+        self.refused.discard(uid)
+
+    def tenant_of(self, pod: Pod) -> str:
+        """Return the tenant that the pod's namespace shows."""
+        namespace = self.namespaces.get(pod.namespace)
+        return namespace.tenant if namespace else ""
+
+    def account(self, pod: Pod) -> Account | None:
+        """Return where the pod is to be charged by what was shown, None if it is not."""
+        decision = self.decided.get(pod.uid)
+        if decision is not None:
+            return Account(decision.tenant, decision.pool, decision.node, pod.demand, bound=False)
+        if names.GATE in pod.gates or not (pod.node or pod.demand.gpus):
+            return None
+        tenant = self.tenant_of(pod)
+        pool = self.home.get(pod.node) or pod.pool
+        if not pod.node and not pool and tenant in self.tenants:
+            pool = next((name for name, _ in self.tenants[tenant].guaranteed), "")
+        return Account(tenant, pool, pod.node or pod.planned_node, pod.demand, bool(pod.node))
+
+    def accounts(self, alive: dict[str, Pod] | None = None) -> dict[str, Account]:
+        """Return the accounts of all pods, or of those that are alive or being released."""
+        found = {}
+        for uid, pod in self.pods.items():
+            if alive is None or uid in alive or uid in self.decided:
+                account = self.account(pod)
+                if account is not None:
+                    found[uid] = account
+        return found
+
+
+@dataclass(slots=True)
+class Book:
+    """Totals over accounts, and whether one more pod fits."""
+
+    shown: Shown
+    counted: Counter[tuple[str, str]] = field(default_factory=Counter)
+    reserved: Counter[str] = field(default_factory=Counter)
+    bound: Counter[str] = field(default_factory=Counter)
+    loads: dict[str, list[int]] = field(default_factory=dict)
+    out: set[str] = field(default_factory=set)
+
+    def add(self, account: Account) -> None:
+        """Charge one account."""
+        gpus = account.demand.gpus
+        self.counted[account.tenant, account.pool] += gpus
+        if account.bound:
+            self.bound[account.node] += gpus
+        else:
+            self.reserved[account.pool] += gpus
+        load = self.loads.setdefault(account.node, [0, 0, 0])
+        for part in range(3):
+            load[part] += account.demand[part]
+
+    def refusal(self, pod: Pod, tenant_name: str, pool_name: str) -> str:
+        """Return what keeps the pod out of every node of the pool, empty if nothing does."""
+        shown = self.shown
+        tenant, pool = shown.tenants.get(tenant_name), shown.pools.get(pool_name)
+        if tenant is None or pod.namespace not in tenant.namespaces:
+            return "tenant"
+        if pool is None or pool_name in self.out:
+            return "pool"
+        if not reference.may_use(tenant, pool, shown.policies):
+            return "policy"
+        guaranteed = dict(tenant.guaranteed).get(pool_name)
+        counted = self.counted[tenant_name, pool_name]
+        if guaranteed is None or counted + pod.demand.gpus > guaranteed:
+            return f"quota: {counted} + {pod.demand.gpus} of {guaranteed}"
+        free = -self.reserved[pool_name]
+        for node in self._nodes(pool):
+            free += max(0, node.allocatable.gpus - self.bound[node.name])
+        if free < pod.demand.gpus:
+            return f"capacity: {free} free"
+        return ""
+
+    def _nodes(self, pool: Pool) -> list[Node]:
+        home, nodes = self.shown.home, self.shown.nodes
+        mine = [node for name, node in nodes.items() if home.get(name) == pool.name]
+        return [node for node in mine if reference.usable(node, pool)]
+
+    def takes(self, node: Node, pod: Pod) -> bool:
+        """Whether the pod fits beside everything that is bound to or planned on the node."""
+        load = self.loads.get(node.name, (0, 0, 0))
+        room = [node.allocatable[part] - load[part] for part in range(3)]
+        # A node that carries more GPUs than it has still takes pods that ask for none.
+        room[0] = max(0, room[0])
+        return all(pod.demand[part] <= room[part] for part in range(3)) and reference.admitted(
+            pod.constraints, node
+        )
+
+    def home_for(self, pod: Pod, tenant_name: str) -> str:
+        """Return a pool that has a node for the pod, empty if none has."""
+        tenant = self.shown.tenants.get(tenant_name)
+        for name, _ in tenant.guaranteed if tenant else ():
+            if not self.refusal(pod, tenant_name, name):
+                pool = self.shown.pools[name]
+                if any(self.takes(node, pod) for node in self._nodes(pool)):
+                    return name
+        return ""
+
+
+def queued(shown: Shown) -> list[Pod]:
+    """Return the pods that wait for nothing but us."""
+    found = []
+    for pod in shown.pods.values():
+        if pod.gates != (names.GATE,) or pod.deleting or pod.uid in shown.decided:
+            continue
+        tenant = shown.tenants.get(shown.tenant_of(pod))
+        if tenant is not None and pod.namespace in tenant.namespaces:
+            found.append(pod)
+    return found
+
+
+def book(shown: Shown, alive: dict[str, Pod] | None = None) -> Book:
+    """Count everything anew."""
+    made = Book(shown, out=reference.out_of_force(shown.pools.values()))
+    for account in shown.accounts(alive).values():
+        made.add(account)
+    return made
+
+
+def judge_plan(shown: Shown, alive: dict[str, Pod], releases: list[Release], engine: Engine) -> int:
+    """Check every decision in turn, each on top of those before; returns how many there were."""
+    truth, seen = book(shown, alive), book(shown)
+    waiting = {pod.uid: pod for pod in queued(shown)}
+    for release in releases:
+        _judge(truth, waiting, release)
+        _judge_order(seen, waiting, release, engine)
+        del waiting[release.pod.uid]
+        shown.decided[release.pod.uid] = release
+        account = shown.account(release.pod)
+        if account is not None:
+            truth.add(account)
+            seen.add(account)
+    return len(releases)
+
+
+def _judge(truth: Book, waiting: dict[str, Pod], release: Release) -> None:
+    shown, pod = truth.shown, release.pod
+    check(waiting.get(pod.uid) == pod, "released a pod that does not wait:", release)
+    check(shown.tenant_of(pod) == release.tenant, "wrong tenant:", release)
+    refusal = truth.refusal(pod, release.tenant, release.pool)
+    check(not refusal, "released against", refusal, release)
+    pool = shown.pools[release.pool]
+    for name in (release.node, *release.spares):
+        node = shown.nodes[name]
+        check(shown.home.get(name) == release.pool, "node of another pool:", release)
+        check(reference.usable(node, pool), "node is not usable:", release, node)
+        check(truth.takes(node, pod), "node does not take the pod:", release, truth.loads.get(name))
+    check(release.node not in release.spares, "spare of itself:", release)
+    check(not (release.pinned and (pod.follows_others or not pod.controlled)), "pinned:", release)
+
+
+def _judge_order(seen: Book, waiting: dict[str, Pod], release: Release, engine: Engine) -> None:
+    # Measured by what the engine sees, dead pods included: it cannot know of their room.
+    pod = release.pod
+    for other in waiting.values():
+        if other.uid in engine.stopped or seen.shown.tenant_of(other) != release.tenant:
+            continue
+        if (-other.priority, other.created, other.uid) < (-pod.priority, pod.created, pod.uid):
+            overtaken = seen.home_for(other, release.tenant)
+            check(not overtaken, "overtook", other, "which fits", overtaken, release)
+
+
+def judge_rest(shown: Shown, engine: Engine) -> None:
+    """After a plan that was not cut short: whoever still waits fits nowhere, and is told why."""
+    everything = book(shown)
+    for pod in queued(shown):
+        if pod.uid in engine.stopped:
+            check(pod.uid in shown.refused, "held without a refusal:", pod, engine.stopped[pod.uid])
+            continue
+        home = everything.home_for(pod, shown.tenant_of(pod))
+        check(not home, "forgotten:", pod, "fits in", home)
+        line = engine.queues[shown.tenant_of(pod)].line_of(pod.uid)
+        check(line is not None and line.wait is not None, "waits without a reason:", pod)
