@@ -178,7 +178,10 @@ def policy_costs(rig: Rig) -> dict[str, float]:
     """Return milliseconds per evaluation of each policy, from the API server's metrics."""
     text = str(rig.client(users.PLATFORM_ADMIN).get("/metrics").body)
     found: dict[str, dict[str, float]] = {}
-    pattern = r'^apiserver_(?:valid|mut)ating_admission_policy_check_duration_seconds_(sum|count){[^}]*policy="([^"]+)"[^}]*} (\S+)$'
+    pattern = (
+        r"^apiserver_(?:valid|mut)ating_admission_policy_check_duration_seconds_(sum|count)"
+        r'{[^}]*policy="([^"]+)"[^}]*} (\S+)$'
+    )
     for part, policy, value in re.findall(pattern, text, re.MULTILINE):
         sums = found.setdefault(policy, {})
         sums[part] = sums.get(part, 0.0) + float(value)

@@ -11,10 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+
+import requests
 
 from rig import users
 from rig.client import wait_for
@@ -126,8 +126,7 @@ class OperatorProcess:
 
     def metrics(self) -> str:
         """Return the text of /metrics."""
-        with urllib.request.urlopen(self._url("metrics"), timeout=10) as answer:
-            return str(answer.read().decode())
+        return requests.get(self._url("metrics"), timeout=10).text
 
     def terminate(self, seconds: float = 30.0) -> int:
         """Ask it to end, wait, and return its exit code."""
@@ -161,9 +160,8 @@ class OperatorProcess:
         if self._process is not None and self._process.poll() is not None:
             raise RigError(f"the operator ended with {self._process.returncode}; see {self._log}")
         try:
-            with urllib.request.urlopen(self._url("readyz"), timeout=5) as answer:
-                return int(answer.status) == 200  # noqa: PLR2004
-        except (urllib.error.URLError, OSError):
+            return requests.get(self._url("readyz"), timeout=5).ok
+        except requests.RequestException:
             return False
 
     def _url(self, page: str) -> str:
