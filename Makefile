@@ -9,6 +9,7 @@ VENV := $(CACHE)/venv-$(PINS)-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % 
 PY := $(VENV)/bin/python
 CODE := operator rig bench tests
 export PYTHONPATH := operator:.
+export SOVEREIGN_GPU_CACHE := $(CACHE)
 
 .PHONY: help
 help: ## what can be run
