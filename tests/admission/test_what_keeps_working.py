@@ -112,6 +112,18 @@ def test_a_bare_pod_can_be_applied_again_when_it_names_what_was_added(world: Wor
     world.tenant.apply(made).must()
 
 
+def test_a_bare_gpu_pod_can_be_applied_again_before_and_after_its_release(world: World) -> None:
+    made = pod("applied", gpus=1, metadata={"namespace": GOVERNED, "name": "applied"})
+    path = f"{pods_path(GOVERNED)}/applied"
+    for _ in range(2):
+        world.tenant.apply(made).must()
+        assert world.tenant.get(path).must()["spec"]["schedulingGates"] == [{"name": names.GATE}]
+    world.admin.patch(path, [LIFT]).must()
+    running_on(world.tenant, GOVERNED, "applied")
+    world.tenant.apply(made).must()
+    world.tenant.delete(path).must()
+
+
 def test_a_pod_may_ask_for_what_is_known_and_allowed(world: World) -> None:
     resources = {"nvidia.com/gpu": "2", "rdma/hca": "1", "hugepages-2Mi": "4Mi", "memory": "1Gi"}
     body = pod(
