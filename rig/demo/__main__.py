@@ -1,0 +1,48 @@
+"""The command `python -m rig.demo`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from types import FrameType
+
+from rig.demo import kept, story
+from rig.errors import RigError
+
+NODES = 1250
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Tell the story; return 0 if every expectation held."""
+    parser = argparse.ArgumentParser(prog="python -m rig.demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave it running, to look around")
+    parser.add_argument("--end", action="store_true", help="end what --keep left running")
+    parser.add_argument("--name", default="demo", help="name of the rig (default: demo)")
+    parser.add_argument(
+        "--nodes",
+        type=int,
+        default=NODES,
+        help=f"GPU nodes in Munich; quotas and workloads shrink with them (default: {NODES})",
+    )
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        if options.end:
+            return kept.end(options.name)
+        return story.tell(options.name, options.nodes, options.nodes / NODES, keep=options.keep)
+    except RigError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
+        return 130
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    # The way out of Ctrl-C ends what was started; SIGTERM is to take the same.
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

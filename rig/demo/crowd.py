@@ -1,0 +1,87 @@
+"""What tenants do besides cheating: submit, and let their pods come to an end."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from rig import bulk, stages
+from rig.demo import kubectl, manifests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from rig.demo.manifests import Manifest, Tenant
+    from rig.demo.pods import Pod
+    from rig.demo.scene import Scene
+
+_PATIENCE = 300.0
+_NODE = 8
+
+
+def submit(scene: Scene) -> int:
+    """Let every tenant apply its workloads with kubectl; return how many pods that makes."""
+    work = {each: manifests.workload(each, scene.scale) for each in scene.tenants}
+    with ThreadPoolExecutor(len(work)) as people:
+        list(people.map(lambda each: kubectl.apply(scene.rig, each.user, work[each]), work))
+    for tenant, documents in work.items():
+        scene.screen.line(_said(tenant, documents))
+    return sum(manifests.pods_of(each) for documents in work.values() for each in documents)
+
+
+def _said(tenant: Tenant, documents: list[Manifest]) -> str:
+    gpus = sum(map(manifests.gpus_of, documents))
+    parts = [
+        f"{each['kind']} {each['metadata']['name']} "
+        f"{manifests.pods_of(each)} x {manifests.gpus_of(each) // manifests.pods_of(each)}"
+        for each in documents
+        if each["kind"] != "Pod"
+    ]
+    bare = sum(each["kind"] == "Pod" for each in documents)
+    parts.append(f"{bare} bare pods")
+    return f"{tenant.user} asks for {gpus:,} GPUs of {tenant.guaranteed:,}: {', '.join(parts)}"
+
+
+def wait_filled(scene: Scene, pods: int) -> None:
+    """Follow the table until every guarantee is used up and everything released is bound."""
+
+    def filled() -> bool:
+        scene.trail.read()
+        return sum(scene.trail.created[each] for each in scene.namespaces) >= pods and all(
+            row.guaranteed - _NODE < row.used <= row.guaranteed
+            and not row.reserved
+            and row.pending_pods
+            for row in scene.board.rows
+        )
+
+    scene.screen.follow(scene.board.draw, filled, _PATIENCE, "the guarantees to be used up")
+
+
+def end_some(scene: Scene, tenant: Tenant, running: Iterable[Pod]) -> None:
+    """Let running pods of a tenant end now, with success."""
+    body = {"metadata": {"annotations": {stages.RUN_SECONDS: "0"}}}
+    bulk.send(scene.rig, tenant.user, [("PATCH", each.path, body) for each in running])
+
+
+def chosen_to_end(pods: list[Pod], enough: int) -> list[Pod]:
+    """Choose running pods of Jobs that hold at least so many GPUs."""
+    chosen: list[Pod] = []
+    for pod in pods:
+        if sum(each.gpus for each in chosen) >= enough:
+            break
+        if pod.running and pod.owner == "Job":
+            chosen.append(pod)
+    return chosen
+
+
+def follow_bound(scene: Scene, more: int, done: Callable[[], bool] | None = None) -> None:
+    """Follow the table until so many more pods are bound and the product has seen it."""
+    scene.trail.read()
+    wanted = sum(scene.trail.bound.values()) + more
+
+    def bound() -> bool:
+        scene.trail.read()
+        quiet = all(not row.reserved for row in scene.board.rows)
+        return sum(scene.trail.bound.values()) >= wanted and quiet and (done is None or done())
+
+    scene.screen.follow(scene.board.draw, bound, _PATIENCE, f"{more} more pods to be bound")

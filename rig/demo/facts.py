@@ -1,0 +1,183 @@
+"""What happened, recounted from the API server and its audit log.
+
+Nothing here reads what the operator says of itself. A GPU is charged from the moment the request
+that lifted a pod's gate came in, until the moment the kubelet's report of the pod's end came in:
+the operator can only know of an end after that, so a release in between would show.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rig import users
+from rig.demo.pods import ENDED
+from rig.demo.trail import OPERATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from rig.demo.pods import Pod
+    from rig.demo.trail import PodKey, Step
+
+RELEASE, NOTICE = "patch pods", "patch pods/status"
+BIND, CREATE, DELETE = "create pods/binding", "create pods", "delete pods"
+
+
+@dataclass(slots=True)
+class Facts:
+    """The answers, each counted once."""
+
+    peak: dict[str, int] = field(default_factory=dict)
+    """Most GPUs that a tenant held at once."""
+    decisions: dict[str, int] = field(default_factory=dict)
+    """Releases of each tenant."""
+    bound: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """Pods of a tenant bound in each region, by the target of the binding."""
+    shown: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """The same from the pods, which say on which node they are."""
+    unreleased: list[PodKey] = field(default_factory=list)
+    """GPU pods that were bound without a release by the operator."""
+    vanished: list[PodKey] = field(default_factory=list)
+    """Released pods that are not there any more, so that nobody could count them."""
+    admitted: int = 0
+    told: int = 0
+    """Admitted pods that were told in between why they wait."""
+    writes: Counter[int] = field(default_factory=Counter)
+    """Admitted pods by the number of writes that the operator spent on each."""
+    operator_writes: Counter[str] = field(default_factory=Counter)
+    delays: list[float] = field(default_factory=list)
+    """Seconds from create to bound of GPU pods that did not have to wait for room, sorted."""
+
+
+@dataclass(slots=True)
+class _Index:
+    """Steps by pod."""
+
+    released: dict[PodKey, float] = field(default_factory=dict)
+    bound: dict[PodKey, Step] = field(default_factory=dict)
+    created: dict[PodKey, float] = field(default_factory=dict)
+    reported: dict[PodKey, float] = field(default_factory=dict)
+    """Last report of a kubelet."""
+    writes: Counter[PodKey] = field(default_factory=Counter)
+    notices: Counter[PodKey] = field(default_factory=Counter)
+
+
+def count(
+    steps: Iterable[Step],
+    pods: Iterable[Pod],
+    tenant_of: Mapping[str, str],
+    regions: Mapping[str, str],
+    until: float,
+) -> Facts:
+    """Count everything.
+
+    Args:
+        steps: the audit log.
+        pods: all pods of the tenants as they are now.
+        tenant_of: tenant of each namespace.
+        regions: region of each node.
+        until: end of the time in which the operator ran without a break, for the delays.
+    """
+    facts = Facts()
+    steps, there = list(steps), {each.key: each for each in pods}
+    index = _indexed(steps)
+    facts.operator_writes = Counter(each.what for each in steps if each.user == OPERATOR)
+    facts.vanished = [each for each in index.released if each not in there]
+    gpu_pods = {key: pod for key, pod in there.items() if pod.gpus}
+    for key, step in index.bound.items():
+        if key[0] in tenant_of:
+            facts.bound[tenant_of[key[0]]][regions.get(_target(step), "")] += 1
+    for key, pod in there.items():
+        if pod.node:
+            facts.shown[tenant_of[key[0]]][regions.get(pod.node, "")] += 1
+    facts.unreleased = [
+        key for key, pod in gpu_pods.items() if pod.node and key not in index.released
+    ]
+    _replay(facts, index, gpu_pods, tenant_of)
+    _count_writes(facts, index, gpu_pods, until)
+    return facts
+
+
+def _indexed(steps: Iterable[Step]) -> _Index:
+    index = _Index()
+    for step in steps:
+        if step.user == OPERATOR and step.what in {RELEASE, NOTICE}:
+            index.writes[step.pod] += 1
+            index.notices[step.pod] += step.what == NOTICE
+        if step.user == OPERATOR and step.what == RELEASE and lifts_a_gate(step.body):
+            index.released.setdefault(step.pod, step.received)
+        elif step.what == BIND:
+            index.bound[step.pod] = step
+        elif step.what == CREATE:
+            index.created[step.pod] = step.received
+        elif step.what == NOTICE and step.user == users.KWOK:
+            index.reported[step.pod] = step.received
+    return index
+
+
+def lifts_a_gate(body: Any) -> bool:
+    """Whether a JSON patch removes a scheduling gate."""
+    return isinstance(body, list) and any(
+        each.get("op") == "remove" and each.get("path", "").startswith("/spec/schedulingGates")
+        for each in body
+    )
+
+
+def _target(step: Step) -> str:
+    return str((step.body or {}).get("target", {}).get("name", ""))
+
+
+def _replay(
+    facts: Facts, index: _Index, pods: Mapping[PodKey, Pod], tenant_of: Mapping[str, str]
+) -> None:
+    """Walk through releases and ends in the order in which they came in."""
+    changes: list[tuple[float, int, str]] = []
+    decisions: Counter[str] = Counter()
+    for key, moment in index.released.items():
+        pod = pods.get(key)
+        if pod is None:
+            continue
+        tenant = tenant_of[key[0]]
+        decisions[tenant] += 1
+        changes.append((moment, pod.gpus, tenant))
+        if pod.phase in ENDED and key in index.reported:
+            changes.append((index.reported[key], -pod.gpus, tenant))
+    held: Counter[str] = Counter()
+    for _, gpus, tenant in sorted(changes):
+        held[tenant] += gpus
+        facts.peak[tenant] = max(facts.peak.get(tenant, 0), held[tenant])
+    facts.decisions = dict(decisions)
+
+
+def _count_writes(facts: Facts, index: _Index, pods: Mapping[PodKey, Pod], until: float) -> None:
+    for key, pod in pods.items():
+        if key not in index.bound:
+            continue
+        facts.admitted += 1
+        facts.writes[index.writes[key]] += 1
+        if index.notices[key]:
+            facts.told += 1
+        elif index.bound[key].answered < until:
+            created = index.created.get(key, pod.created)
+            facts.delays.append(index.bound[key].answered - created)
+    facts.delays.sort()
+
+
+def quantile(values: list[float], share: float) -> float:
+    """Return the value below which a share of sorted values lies; 0 of none."""
+    return values[min(len(values) - 1, int(share * len(values)))] if values else 0.0
+
+
+def during(steps: Iterable[Step], began: float, ended: float, what: str) -> list[Step]:
+    """Return the steps of a kind that came in during a time."""
+    return [each for each in steps if each.what == what and began <= each.received < ended]
+
+
+def handover(steps: Iterable[Step], ended: set[PodKey]) -> float:
+    """Return the seconds from the last report of an end to the last binding."""
+    steps = list(steps)
+    ends = [each.received for each in steps if each.user == users.KWOK and each.pod in ended]
+    bindings = [each.answered for each in steps if each.what == BIND]
+    return max(bindings) - max(ends)

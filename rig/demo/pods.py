@@ -1,0 +1,86 @@
+"""Pods as the API server shows them, reduced to what the demo asks about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rig.demo.manifests import gpus_of_pod
+from sovereign_gpu import names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rig.client import Client
+
+ENDED = frozenset({"Succeeded", "Failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One pod.
+
+    Attributes:
+        created: seconds since the epoch, whole.
+        owner: kind of its controller, or nothing.
+        why: what its condition says while it waits.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    created: float
+    node: str
+    phase: str
+    gated: bool
+    gpus: int
+    owner: str
+    why: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name."""
+        return self.namespace, self.name
+
+    @property
+    def path(self) -> str:
+        """Path in the API."""
+        return f"/api/v1/namespaces/{self.namespace}/pods/{self.name}"
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self.phase == "Running"
+
+    @property
+    def fits(self) -> bool:
+        """Whether a node exists that could ever hold it."""
+        return self.gpus <= 8  # noqa: PLR2004 - of one node
+
+
+def read(client: Client, namespaces: Iterable[str]) -> list[Pod]:
+    """Return all pods of some namespaces."""
+    wanted = set(namespaces)
+    found = client.items("/api/v1/pods")
+    return [_pod(each) for each in found if each["metadata"]["namespace"] in wanted]
+
+
+def _pod(source: dict[str, Any]) -> Pod:
+    metadata, spec, status = source["metadata"], source["spec"], source["status"]
+    gates = (gate["name"] for gate in spec.get("schedulingGates", ()))
+    scheduled = (c for c in status.get("conditions", ()) if c["type"] == "PodScheduled")
+    return Pod(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        created=datetime.fromisoformat(metadata["creationTimestamp"]).timestamp(),
+        node=spec.get("nodeName", ""),
+        phase=status.get("phase", ""),
+        gated=names.GATE in gates,
+        gpus=gpus_of_pod(spec),
+        owner=next(
+            (o["kind"] for o in metadata.get("ownerReferences", ()) if o.get("controller")), ""
+        ),
+        why=next((c.get("message", "") for c in scheduled), ""),
+    )

@@ -1,0 +1,178 @@
+"""The story, act by act."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rig import product, users
+from rig.control_plane import Rig
+from rig.demo import cheats, crowd, facts, kept, outage, scene, verdict
+from rig.demo.screen import Screen
+from rig.demo.table import Board
+from rig.demo.trail import Trail
+from rig.errors import RigError
+
+if TYPE_CHECKING:
+    from rig.demo.outage import Outage
+    from rig.demo.scene import Scene
+
+ENDING = 10
+"""Pods that end while the operator runs, so that others take their place; fewer when fewer wait."""
+
+
+def tell(name: str, nodes: int, scale: float, *, keep: bool) -> int:
+    """Tell the whole story.
+
+    Args:
+        name: of the rig; nothing of that name may run.
+        nodes: GPU nodes at home.
+        scale: share of the full size.
+        keep: whether to leave everything running at the end.
+
+    Returns:
+        0 if every expectation held, otherwise 1.
+
+    Raises:
+        RigError: it could not even begin.
+    """
+    screen = Screen()
+    kept.refuse_second(name)
+    began = time.monotonic()
+    rig = Rig(name)
+    rig.binaries  # noqa: B018 - says what is missing, and how to build it
+    rig.destroy()
+    operator: list[product.OperatorProcess] = []
+    stays = False
+    try:
+        stage = _raise_curtain(rig, screen, nodes, scale)
+        operator.append(stage.operator)
+        _play(stage)
+        stays = keep
+    except RigError as error:
+        screen.expect("the story is told to its end", holds=False, found=str(error))
+    finally:
+        if not stays:
+            _clear(rig, operator)
+    if stays:
+        kept.keep(stage)
+    return _close(screen, time.monotonic() - began)
+
+
+def _raise_curtain(rig: Rig, screen: Screen, nodes: int, scale: float) -> Scene:
+    with screen.act("A control plane of plain processes"):
+        rig.up()
+        screen.line(f"{len(rig.pids())} processes, API server at {rig.url}")
+    admin = rig.client(users.PLATFORM_ADMIN)
+    return scene.Scene(
+        rig=rig,
+        screen=screen,
+        size=nodes,
+        scale=scale,
+        admin=admin,
+        board=Board(admin, title="GPUs by tenant, as its TenantQuota says"),
+        trail=Trail(rig.audit_log),
+        operator=product.OperatorProcess(rig),
+    )
+
+
+def _play(stage: Scene) -> None:
+    with stage.screen.act("A hall in Munich, and machines outside the EU"):
+        scene.build_halls(stage)
+    with stage.screen.act("helm install, examples/industrial-ai-cloud, operator"):
+        product.install(stage.rig)
+        scene.found_cloud(stage)
+        stage.operator.start()
+        scene.wait_marked(stage)
+    _fill(stage)
+    _cheat(stage, "Cheating")
+    _make_room(stage)
+    with stage.screen.act("The operator is stopped"):
+        gap = outage.begin(stage)
+        outage.live_on(stage, gap)
+        outage.kinds_are_readable(stage)
+    _cheat(stage, "The same again while no operator runs", again=True)
+    _drain(stage, gap)
+    with stage.screen.act("What happened, counted from the API server and its audit log"):
+        verdict.deliver(stage, gap)
+
+
+def _fill(stage: Scene) -> None:
+    with stage.screen.act("Four companies ask for more than they have"):
+        pods = crowd.submit(stage)
+        crowd.wait_filled(stage, pods)
+        if not stage.screen.console.is_terminal:
+            stage.screen.show(stage.board.draw()[0])
+        verdict.filled(stage)
+
+
+def _make_room(stage: Scene) -> None:
+    with stage.screen.act("Some pods end, the next ones start"):
+        tenant = stage.tenants[0]
+        pods = [each for each in stage.pods() if each.namespace in tenant.namespaces]
+        waiting = sum(each.gated and each.owner == "Job" for each in pods)
+        running = [each for each in pods if each.running and each.owner == "Job"]
+        ending = running[: min(ENDING, waiting)]
+        first = len(stage.trail.steps)
+        crowd.end_some(stage, tenant, ending)
+        crowd.follow_bound(stage, len(ending))
+        after = facts.handover(stage.trail.steps[first:], {each.key for each in ending})
+        stage.screen.line(
+            f"{len(ending)} pods of {tenant.name} ended, and as many that waited took their "
+            f"places, the last of them {after:.1f} s after the last end"
+        )
+        verdict.everybody_knows_why(stage)
+
+
+def _cheat(stage: Scene, title: str, *, again: bool = False) -> None:
+    with stage.screen.act(title):
+        own = stage.tenants[0].namespaces
+        pods = [each for each in stage.pods() if each.namespace in own]
+        who = cheats.gather(
+            stage,
+            waiting=next(each for each in pods if each.gated),
+            running=next(each for each in pods if each.running),
+        )
+        tried = cheats.catalogue(who)
+        refused = 0
+        for cheat in tried:
+            answer = cheat.act()
+            found = f"{answer.status} {cheat.rule}: {cheats.short(cheat, answer)}"
+            held = cheats.refused(cheat, answer)
+            refused += stage.screen.expect(cheat.what, held, found, quiet=again)
+        stage.screen.line(f"{refused} of {len(tried)} refused, each by the rule meant for it")
+        left = [each for each in stage.pods() if each.name.startswith(cheats.PREFIX)]
+        stage.screen.expect("no pod of a cheater exists", not left)
+
+
+def _drain(stage: Scene, gap: Outage) -> None:
+    with stage.screen.act("The operator starts again, and the queue drains"):
+        stage.trail.read()
+        began = time.monotonic()
+        gap.ended = time.time()
+        stage.operator.start()
+        ready = time.monotonic() - began
+        crowd.follow_bound(stage, len(gap.owed))
+        stage.screen.line(
+            f"ready after {ready:.1f} s; {len(gap.owed)} pods that were owed a place are bound "
+            f"{time.monotonic() - began:.1f} s after the start"
+        )
+        verdict.drained(stage)
+
+
+def _clear(rig: Rig, operators: list[product.OperatorProcess]) -> None:
+    for operator in operators:
+        # It may have ended long ago, by plan or not.
+        operator.__exit__()
+    rig.destroy()
+
+
+def _close(screen: Screen, seconds: float) -> int:
+    screen.line("")
+    for title, took in screen.acts:
+        screen.line(f"{took:6.1f} s  {title}", "dim")
+    total = f"{seconds:.0f} s in all; {screen.held} expectations held"
+    screen.line(f"{total}, {len(screen.failed)} failed", "bold")
+    for failed in screen.failed:
+        screen.line(f"FAILED: {failed}", "bold red")
+    return 1 if screen.failed else 0
