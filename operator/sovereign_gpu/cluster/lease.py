@@ -1,9 +1,13 @@
 """Who may write: one holder of a coordination.k8s.io/v1 Lease.
 
 Rules as in client-go's leaderelection: a lease is taken over only after it was seen unchanged for
-its whole duration on our own monotonic clock, so clocks need not agree. Unlike there, the holder
-gives it back when it ends, and the taker waits a margin in which late writes of the old holder
-run out.
+its whole duration on our own monotonic clock, so clocks need not agree. Unlike there,
+
+- the taker waits a margin on top, in which late writes of the old holder run out;
+- the holder counts its time from when it *asked* for the renewal, and the writer asks `valid`
+  before each request, so that a process that was stopped for a while cannot write on;
+- a lease that is not there is not free: somebody may have deleted it under its holder;
+- the holder gives it back when it ends.
 """
 
 from __future__ import annotations
@@ -12,18 +16,18 @@ import asyncio
 import json
 import logging
 import random
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sovereign_gpu.cluster.errors import CONFLICT, NOT_FOUND, ApiError, ClusterError
+from sovereign_gpu.cluster.errors import CONFLICT, NOT_FOUND, ApiError, ClusterError, UncertainError
 from sovereign_gpu.cluster.session import Api
 
 log = logging.getLogger(__name__)
 
 MARGIN = 2.0
 """Seconds after expiry in which the old holder's requests in flight end."""
+_NEVER = float("-inf")
 
 
 class LeaseLostError(ClusterError):
@@ -39,19 +43,27 @@ class Lease:
     name: str
     holder: str
     duration: float = 15.0
+    """Seconds it holds without renewal; the holder stops writing after two thirds of it."""
     transitions: int = 0
-    _version: str = ""
-    _seen_at: float = field(default=float("-inf"))
+    _valid_until: float = _NEVER
+    _version: str | None = None
+    """Resource version last seen; empty when there was no lease."""
+    _seen_at: float = _NEVER
+    """When that version was seen first."""
+    _looked_at: float = _NEVER
+    _theirs: float = 0.0
+    """Duration that the last holder stated."""
     _object: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def _path(self) -> str:
-        return f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases"
 
     @property
     def token(self) -> str:
         """Return what a release is signed with: `<holder>/<transitions>`."""
         return f"{self.holder}/{self.transitions}"
+
+    @property
+    def valid(self) -> bool:
+        """Whether we hold it now, on our own clock."""
+        return _now() < self._valid_until
 
     async def acquire(self) -> None:
         """Wait until the lease is ours and nobody else's write can still be under way."""
@@ -69,77 +81,107 @@ class Lease:
         """Renew for ever.
 
         Raises:
-            LeaseLostError: the lease is someone else's, or renewing failed for two thirds of it.
+            LeaseLostError: the lease is someone else's or gone, or could not be renewed in time.
         """
-        deadline = time.monotonic() + self.duration * 2 / 3
+        pause = self.duration / 5
         while True:
             try:
-                async with asyncio.timeout_at(
-                    asyncio.get_running_loop().time() + self.duration / 2
-                ):
-                    await self._write("PUT", self._spec(renewing=True))
-                deadline = time.monotonic() + self.duration * 2 / 3
-            except ApiError as error:
-                if error.status in (CONFLICT, NOT_FOUND) and not await self._still_ours():
-                    raise LeaseLostError("another process took the lease") from error
-                log.warning("renewing the lease: %s", error)
-            except (ClusterError, TimeoutError) as error:
-                log.warning("renewing the lease: %s", error or "timed out")
-            if time.monotonic() > deadline:
-                raise LeaseLostError("the lease could not be renewed in time")
-            await asyncio.sleep(self.duration / 5)
+                async with asyncio.timeout_at(self._valid_until):
+                    await asyncio.sleep(pause)
+                    renewed = await self._renew()
+            except TimeoutError:
+                raise LeaseLostError("the lease could not be renewed in time") from None
+            pause = self.duration / (5 if renewed else 15)
 
     async def give_back(self) -> None:
         """Let the next holder start at once; errors do not matter any more."""
+        self._valid_until = _NEVER
         try:
-            await self._write("PUT", {**self._spec(renewing=True), "holderIdentity": ""})
-        except (ClusterError, TimeoutError) as error:
+            for _ in range(2):
+                try:
+                    await self._put({**self._spec(renewing=True), "holderIdentity": ""})
+                except ApiError as error:
+                    # The last renewal may have landed without our seeing the answer.
+                    if error.status != CONFLICT or not await self._still_ours():
+                        raise
+                else:
+                    return
+        except ClusterError as error:
             log.warning("giving the lease back: %s", error)
+        finally:
+            self._valid_until = _NEVER
 
     async def _try(self) -> bool:
         try:
-            current = await self.api.get(f"{self._path}/{self.name}")
+            self._remember(await self._get())
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise
-            await self._write("POST", self._spec(renewing=False))
-            return True
-        self._remember(current)
-        if current["spec"].get("holderIdentity"):
-            # The holder's own duration counts: ours may be set differently.
-            theirs = float(current["spec"].get("leaseDurationSeconds", self.duration))
-            if time.monotonic() - self._seen_at < theirs + MARGIN:
-                return False
-        self.transitions = int(current["spec"].get("leaseTransitions", 0)) + 1
+            if _now() - self._looked_at > self.duration:
+                self._version = None  # it may have come and gone while we could not look
+            self._remember({})
+        spec = self._object.get("spec") or {}
+        holder = spec.get("holderIdentity")
+        # The holder's own duration counts, also after the lease is gone: ours may be another.
+        self._theirs = float(spec.get("leaseDurationSeconds") or self._theirs)
+        free = bool(self._object) and holder in (None, "", self.holder)
+        if not free and _now() - self._seen_at < max(self._theirs, self.duration) + MARGIN:
+            return False
+        ours = holder == self.holder  # taken by a write whose answer got lost
+        self.transitions = int(spec.get("leaseTransitions") or 0) + (not ours)
         try:
-            await self._write("PUT", self._spec(renewing=False))
+            await self._put(self._spec(renewing=ours))
         except ApiError as error:
             if error.status == CONFLICT:
                 return False
             raise
+        return self.valid
+
+    async def _renew(self) -> bool:
+        try:
+            try:
+                await self._put(self._spec(renewing=True))
+            except ApiError as error:
+                if error.status not in (CONFLICT, NOT_FOUND):
+                    raise
+                if not await self._still_ours():
+                    raise LeaseLostError("another process took the lease, or deleted it") from error
+                await self._put(self._spec(renewing=True))
+        except LeaseLostError:
+            self._valid_until = _NEVER
+            raise
+        except ClusterError as error:
+            log.warning("renewing the lease: %s", error)
+            return False
         return True
 
     async def _still_ours(self) -> bool:
+        """Read the lease; whether we are the holder.
+
+        Raises:
+            ClusterError: it could not be read, so that nobody knows.
+        """
         try:
-            current = await self.api.get(f"{self._path}/{self.name}")
-        except ClusterError:
-            return True  # not known; the deadline decides
-        self._remember(current)
-        spec = current["spec"]
+            self._remember(await self._get())
+        except ApiError as error:
+            if error.status == NOT_FOUND:
+                return False
+            raise
+        spec = self._object.get("spec") or {}
         return (spec.get("holderIdentity"), spec.get("leaseTransitions")) == (
             self.holder,
             self.transitions,
         )
 
     def _remember(self, current: dict[str, Any]) -> None:
-        version = current["metadata"]["resourceVersion"]
+        version = current["metadata"]["resourceVersion"] if current else ""
         if version != self._version:
-            self._version, self._seen_at = version, time.monotonic()
-        self._object = current
+            self._version, self._seen_at = version, _now()
+        self._object, self._looked_at = current, _now()
 
     def _spec(self, *, renewing: bool) -> dict[str, Any]:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        acquired = self._object.get("spec", {}).get("acquireTime") if renewing else None
+        acquired = (self._object.get("spec") or {}).get("acquireTime") if renewing else None
         return {
             "holderIdentity": self.holder,
             "leaseDurationSeconds": max(1, round(self.duration)),
@@ -148,16 +190,42 @@ class Lease:
             "leaseTransitions": self.transitions,
         }
 
-    async def _write(self, method: str, spec: dict[str, Any]) -> None:
-        metadata = {"name": self.name, "namespace": self.namespace}
-        if method == "PUT":
-            metadata["resourceVersion"] = self._version
+    # --- requests -----------------------------------------------------------------------------
+    @property
+    def _folder(self) -> str:
+        return f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases"
+
+    async def _get(self) -> dict[str, Any]:
+        return _parsed(
+            await self.api.request("GET", f"{self._folder}/{self.name}", timeout=self.duration / 3)
+        )
+
+    async def _put(self, spec: dict[str, Any]) -> None:
+        """Write the lease as we last saw it, with another spec; others' labels stay."""
+        asked = _now()
+        meta = {"name": self.name, "namespace": self.namespace}
         body = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": metadata,
-            "spec": spec,
+            "metadata": {**self._object.get("metadata", {}), **meta},
+            "spec": {**(self._object.get("spec") or {}), **spec},
         }
-        path = self._path if method == "POST" else f"{self._path}/{self.name}"
-        answer = await self.api.request(method, path, body, timeout=self.duration / 2)
-        self._remember(json.loads(answer))
+        method, path = ("PUT", f"{self._folder}/{self.name}")
+        if not self._object:
+            method, path = ("POST", self._folder)
+        answer = await self.api.request(method, path, body, timeout=self.duration / 3)
+        self._remember(_parsed(answer))
+        self._valid_until = asked + self.duration * 2 / 3
+
+
+def _parsed(answer: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(answer)
+        found["metadata"]["resourceVersion"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UncertainError(f"the answer is no lease: {error}") from error
+    return dict(found)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
