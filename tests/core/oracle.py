@@ -128,24 +128,24 @@ class Book:
 
     def refusal(self, pod: Pod, tenant_name: str, pool_name: str) -> str:
         """Return what keeps the pod out of every node of the pool, empty if nothing does."""
-        shown = self.shown
-        tenant, pool = shown.tenants.get(tenant_name), shown.pools.get(pool_name)
+        tenant, pool = self.shown.tenants.get(tenant_name), self.shown.pools.get(pool_name)
         if tenant is None or pod.namespace not in tenant.namespaces:
             return "tenant"
-        if pool is None or pool_name in self.out:
+        if pool is None or pool_name in self.out or pool_name not in dict(tenant.guaranteed):
             return "pool"
-        if not reference.may_use(tenant, pool, shown.policies):
+        if not reference.may_use(tenant, pool, self.shown.policies):
             return "policy"
-        guaranteed = dict(tenant.guaranteed).get(pool_name)
-        counted = self.counted[tenant_name, pool_name]
-        if guaranteed is None or counted + pod.demand.gpus > guaranteed:
-            return f"quota: {counted} + {pod.demand.gpus} of {guaranteed}"
-        free = -self.reserved[pool_name]
+        return self._shortage(pod.demand.gpus, tenant, pool) if pod.demand.gpus else ""
+
+    def _shortage(self, gpus: int, tenant: Tenant, pool: Pool) -> str:
+        guaranteed = dict(tenant.guaranteed)[pool.name]
+        counted = self.counted[tenant.name, pool.name]
+        if counted + gpus > guaranteed:
+            return f"quota: {counted} + {gpus} of {guaranteed}"
+        free = -self.reserved[pool.name]
         for node in self._nodes(pool):
             free += max(0, node.allocatable.gpus - self.bound[node.name])
-        if free < pod.demand.gpus:
-            return f"capacity: {free} free"
-        return ""
+        return f"capacity: {free} free" if free < gpus else ""
 
     def _nodes(self, pool: Pool) -> list[Node]:
         home, nodes = self.shown.home, self.shown.nodes

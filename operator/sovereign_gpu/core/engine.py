@@ -116,7 +116,7 @@ class Engine(State):
     def _refusal(self, tenant: Tenant, name: str, guaranteed: int, gpus: int) -> Wait | None:
         """Return what stops all pods of this size in one pool, whatever their constraints."""
         barred = self.barred.get((tenant.name, name))
-        if barred is not None:
+        if barred is not None or not gpus:
             return barred
         largest_node = self.census.largest(name)
         if gpus > guaranteed or (largest_node and gpus > largest_node):

@@ -179,7 +179,11 @@ def policies(state: State) -> dict[str, PolicyReport]:
     """Return the numbers of every policy."""
     reports: dict[str, PolicyReport] = {}
     in_force = [pool for pool in state.pools.values() if pool.name not in state.clashes]
-    nodes_in = Counter(state.pool_of_node.values())
+    nodes_in = Counter(
+        pool
+        for name, pool in state.pool_of_node.items()
+        if residency.stands_where_pool_says(state.nodes[name], state.pools[pool])
+    )
     violating = _violations(state)
     for policy in state.policies.values():
         eligible = [pool for pool in in_force if pool.country in policy.countries]
@@ -210,13 +214,15 @@ def _violations(state: State) -> dict[str, list[str]]:
 
 def _broken(state: State, tenant: str, node_name: str) -> tuple[str, ...]:
     spec, node = state.tenants.get(tenant), state.nodes.get(node_name)
-    pool = state.pools.get(state.pool_of_node.get(node_name, ""))
-    if spec is None:
+    if spec is None or node is None:
+        # A node that is not known stands nowhere yet; its pods are judged when it is.
         return ()
-    wrong = node is None or pool is None or not residency.stands_where_pool_says(node, pool)
+    pool = state.pools.get(state.pool_of_node.get(node_name, ""))
+    if pool is not None and not residency.stands_where_pool_says(node, pool):
+        pool = None
     return tuple(
         name
         for name in spec.policies
         if name in state.policies
-        and (wrong or pool is None or pool.country not in state.policies[name].countries)
+        and (pool is None or pool.country not in state.policies[name].countries)
     )

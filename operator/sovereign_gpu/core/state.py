@@ -269,9 +269,7 @@ class State:
 
     def _recharge(self, uids: Iterable[str]) -> None:
         for uid in tuple(uids):
-            pod = self.pods.get(uid)
-            if pod is not None:
-                self.place(pod)
+            self.place(self.pods[uid])
 
 
 def _overtaken(pod: Pod, known: Pod) -> bool:
