@@ -21,6 +21,7 @@ from typing import Any
 from bench import audit
 from rig import bulk, nodes, product, users
 from rig.control_plane import Rig
+from sovereign_gpu import names
 
 TENANTS = 10
 NODES = 1250
@@ -127,11 +128,8 @@ def prepare(rig: Rig, count: int) -> product.OperatorProcess:
             lambda o: "sovereign-gpu.io/regions" in o["metadata"].get("annotations", {}),
             60,
         )
-    admin.wait(
-        "/apis/sovereign-gpu.io/v1alpha1/dataresidencypolicies/eu-only",
-        lambda o: o.get("status", {}).get("eligible", {}).get("nodes") == count,
-        60,
-    )
+    marked = names.NODE_RESIDENCY_PREFIX + "eu-only=" + names.NODE_ALLOWED
+    admin.wait("/api/v1/nodes", lambda o: len(o["items"]) == count, 120, labelSelector=marked)
     return operator
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rig.stages import FAKE_NODE, PREFIX
+from sovereign_gpu import names
 
 NVIDIA: Final = "nvidia.com/"
 FEATURE: Final = "feature.node.kubernetes.io/"
@@ -22,7 +23,8 @@ COUNTRY_LABEL: Final = f"{PREFIX}country"
 """For readers of the demo's tables only; no label states where a node stands in law."""
 NODES_PER_LEAF: Final = 32
 LEAVES_PER_SPINE: Final = 8
-GPU_TAINT: Final = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
+GPU_TAINT: Final = {"key": names.GPU_TAINT, "value": "present", "effect": "NoSchedule"}
+COMPANION_TAINT: Final = {"key": names.COMPANION_TAINT, "effect": "NoSchedule"}
 
 DRIVER: Final = ("580", "95", "05")
 CUDA: Final = ("13", "0")
@@ -158,7 +160,7 @@ def node(
         },
         "spec": {
             "providerID": f"kwok://{place.region}/{name}",
-            **({"taints": [GPU_TAINT]} if product else {}),
+            **_taints(product, carried | (labels or {})),
         },
         "status": {
             "addresses": [
@@ -173,6 +175,12 @@ def node(
             "conditions": _conditions(),
         },
     }
+
+
+def _taints(product: Product | None, labels: dict[str, str]) -> dict[str, Any]:
+    if product is not None:
+        return {"taints": [GPU_TAINT]}
+    return {"taints": [COMPANION_TAINT]} if names.NODE_POOL_LABEL in labels else {}
 
 
 def base_labels(name: str, index: int, place: Place, product: Product | None) -> dict[str, str]:

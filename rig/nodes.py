@@ -10,6 +10,7 @@ from rig.catalogue import PRODUCTS, Place, node
 from rig.client import wait_for
 from rig.errors import RigError
 from rig.stages import NOT_READY
+from sovereign_gpu.names import NODE_POOL_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from rig.client import Client
     from rig.control_plane import Rig
 
-NODE_POOL_LABEL = "sovereign-gpu.node-restriction.kubernetes.io/pool"
 READY_SECONDS = 300.0
 LIST_PAUSE_SECONDS = 1.0
 TABLE = {"Accept": "application/json;as=Table;g=meta.k8s.io;v=v1"}

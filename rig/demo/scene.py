@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rig import bulk, nodes, product, users
+from rig import nodes, product, users
 from rig.client import wait_for
 from rig.demo import kubectl, manifests, pods
 from rig.demo.manifests import AWAY_POOL, HOME_POOL, PLATFORM, Tenant
@@ -62,7 +62,7 @@ class Scene:
 
 
 def build_halls(scene: Scene) -> None:
-    """Write all nodes, wait until they are ready, and taint the companions."""
+    """Write all nodes and wait until they are ready."""
     rig = scene.rig
     home: dict[str, Any] = {"pool": HOME_POOL, "region": HOME, "country": "DE", "ready": False}
     away: dict[str, Any] = {"region": AWAY, "country": "US", "ready": False}
@@ -74,13 +74,6 @@ def build_halls(scene: Scene) -> None:
         *nodes.create_nodes(rig, AWAY_CPU_NODES, None, **away, prefix="iad-cpu"),
     ]
     nodes.wait_ready(scene.admin, made)
-    taint = {"key": names.COMPANION_TAINT, "effect": "NoSchedule"}
-    body = {"spec": {"taints": [taint]}}
-    bulk.send(
-        rig,
-        users.PLATFORM_ADMIN,
-        [("PATCH", f"/api/v1/nodes/{name}", body) for name in companions],
-    )
     scene.screen.line(
         f"{scene.size:,} DGX B200 in Munich ({8 * scene.size:,} GPUs) and {COMPANIONS} companions; "
         f"outside the EU {AWAY_GPU_NODES} DGX B200 in a pool of their own "

@@ -273,13 +273,16 @@ def a_binding_that_a_policy_would_refuse(world: World) -> Response:
 
 
 # --- nodes -----------------------------------------------------------------------------------
+GUARDED = {"spec": {"taints": [{"key": names.COMPANION_TAINT, "effect": "NoSchedule"}]}}
+
+
 @attack("node-pool-label")
 def a_node_put_into_a_pool(world: World) -> Response:
-    body = labelled(**{names.NODE_POOL_LABEL: "munich"})
+    body = labelled(**{names.NODE_POOL_LABEL: "munich"}) | GUARDED
     return world.patch(world.editor, f"/api/v1/nodes/{world.away}", body)
 
 
-@attack("node-pool-label")
+@attack("node-pool-label", also="node-guarded")
 def a_node_put_into_a_pool_through_status(world: World) -> Response:
     body = labelled(**{names.NODE_POOL_LABEL: "munich"})
     return world.patch(world.editor, f"/api/v1/nodes/{world.away}/status", body)
@@ -288,12 +291,12 @@ def a_node_put_into_a_pool_through_status(world: World) -> Response:
 @attack("node-pool-label")
 def a_node_created_in_a_pool(world: World) -> Response:
     metadata = {"name": "new", "labels": {names.NODE_POOL_LABEL: "munich"}}
-    return world.editor.create("/api/v1/nodes", {"metadata": metadata}, dryRun="All")
+    return world.editor.create("/api/v1/nodes", {"metadata": metadata} | GUARDED, dryRun="All")
 
 
 @attack("node-pool-label", also="operator-node")
 def a_node_put_into_a_pool_by_the_operator(world: World) -> Response:
-    body = labelled(**{names.NODE_POOL_LABEL: "munich"})
+    body = labelled(**{names.NODE_POOL_LABEL: "munich"}) | GUARDED
     return world.patch(world.operator, f"/api/v1/nodes/{world.away}", body)
 
 
@@ -338,6 +341,12 @@ def a_node_with_gpus_put_into_a_pool_without_its_taint(world: World) -> Response
     metadata = {"name": "new", "labels": {names.NODE_POOL_LABEL: "munich"}}
     body = {"metadata": metadata, "status": {"capacity": {"nvidia.com/gpu": "8"}}}
     return world.admin.create("/api/v1/nodes", body, dryRun="All")
+
+
+@attack("node-guarded")
+def a_companion_put_into_a_pool_without_its_taint(world: World) -> Response:
+    metadata = {"name": "new", "labels": {names.NODE_POOL_LABEL: "munich"}}
+    return world.admin.create("/api/v1/nodes", {"metadata": metadata}, dryRun="All")
 
 
 # --- namespaces ------------------------------------------------------------------------------

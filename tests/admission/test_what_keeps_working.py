@@ -315,7 +315,9 @@ def test_a_kubelet_shows_its_static_pods(world: World) -> None:
 
 def test_an_administrator_enrols_moves_and_releases_nodes(world: World) -> None:
     away, home = f"/api/v1/nodes/{world.away}", f"/api/v1/nodes/{world.home}"
-    enrolled = {"metadata": {"labels": {names.NODE_POOL_LABEL: "munich"}}}
+    taint = {"key": names.COMPANION_TAINT, "effect": "NoSchedule"}
+    labels = {names.NODE_POOL_LABEL: "munich"}
+    enrolled = {"metadata": {"labels": labels}, "spec": {"taints": [taint]}}
     world.patch(world.admin, away, enrolled).must()
     moved = {"metadata": {"labels": {names.ZONE_LABEL: f"{HOME}-b", names.NODE_POOL_LABEL: None}}}
     world.patch(world.admin, home, moved | {"spec": {"taints": None}}).must()

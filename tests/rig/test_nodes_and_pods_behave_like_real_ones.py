@@ -112,13 +112,13 @@ def test_every_product_carries_the_complete_label_set(
     assert node["status"]["nodeInfo"]["systemUUID"]
 
 
-def test_a_companion_has_no_gpu_no_taint_and_no_gpu_label(
+def test_a_companion_has_no_gpu_and_keeps_other_pods_off(
     hall: Callable[..., list[str]], admin: Client
 ) -> None:
     (name,) = hall(1, None, pool="munich", region="eu-de-muc", zone="eu-de-muc-b")
     node = admin.get(f"/api/v1/nodes/{name}").must()
     labels = node["metadata"]["labels"]
-    assert "taints" not in node["spec"]
+    assert [taint["key"] for taint in node["spec"]["taints"]] == ["sovereign-gpu.io/companion"]
     assert "nvidia.com/gpu" not in node["status"]["capacity"]
     assert not [label for label in labels if label.startswith("nvidia.com/")]
     assert labels[POOL_LABEL] == "munich"

@@ -93,10 +93,10 @@ POLICY: Final = Policy(
         ),
         Validation(
             "node-guarded",
-            "!variables.enrolling || variables.guarded"
-            ' || dyn(object).?status.?capacity[?$GPU].orValue("0") == "0"',
-            '"a node with GPUs and without a taint that keeps other pods off"',
-            "in pools, nodes with GPUs that carry NoSchedule or NoExecute for the taint ",
+            "!variables.enrolling || variables.guarded",
+            '"a node without a taint that keeps other pods off"',
+            "in pools, nodes that carry NoSchedule or NoExecute for the taint "
+            "sovereign-gpu.io/companion (without GPUs) or ",
             "$gpuTaint",
         ),
         Validation(
