@@ -61,7 +61,9 @@ class Operator:
         self._leading = False
         engine = Engine()
         registry = Registry(self._wake.set)
-        writer = Writer(self._api, most=settings.writes_in_flight)
+        writer = Writer(
+            self._api, most=settings.writes_in_flight, allowed=lambda: self._lease.valid
+        )
         metrics = Metrics(engine)
         self._lease = Lease(
             self._api,
@@ -78,7 +80,8 @@ class Operator:
             metrics=metrics,
             signature=lambda: self._lease.token,
             wake=self._wake.set,
-            timeout=min(10.0, settings.lease_seconds),
+            # Sent in the last moment of our lease, it ends before the next leader starts.
+            timeout=min(10.0, settings.lease_seconds / 3 + 1),
         )
         stores = Stores(Store(self._wake), Store(self._wake), Store(self._wake))
         marks = Marks(engine, writer)
@@ -149,8 +152,9 @@ class Operator:
             error = task.exception()
             if error is None:
                 continue
-            if isinstance(error, ExceptionGroup) and error.subgroup(LeaseLostError):
-                log.error("the lease is lost: %s; ending at once", error.exceptions[0])
+            lost = error.subgroup(LeaseLostError) if isinstance(error, ExceptionGroup) else None
+            if lost is not None:
+                log.error("the lease is lost: %s; ending at once", lost.exceptions[0])
                 self._leading = False
             else:
                 log.error("task %s failed", task.get_name(), exc_info=error)
@@ -159,12 +163,14 @@ class Operator:
 
     async def _end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
         grace = _DRAIN if self._leading else 0.0
-        await self._controller.writer.close(grace)
+        settled = await self._controller.writer.close(grace)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._leading:
+        if self._leading and settled:
             await self._lease.give_back()
+        elif self._leading:
+            log.warning("a release may still land; the next leader waits until the lease is over")
 
     async def _lead(self) -> None:
         await self._lease.acquire()
