@@ -30,13 +30,18 @@ class Held:
 
     now: int = 0
     most: int = 0
-    released: int = 0
-    """Pods that lost their gate."""
+    freed: set[str] = field(default_factory=set)
+    """Names of the pods that lost their gate."""
     ended: int = 0
     waiting: set[str] = field(default_factory=set)
     """Names of the pods that are gated still."""
     running: dict[str, int] = field(default_factory=dict)
     """GPUs by name of the pod."""
+
+    @property
+    def released(self) -> int:
+        """How many pods lost their gate."""
+        return len(self.freed)
 
     def take(self, kind: str, pod: Mapping[str, Any]) -> None:
         """Apply one event of the watch."""
@@ -50,7 +55,7 @@ class Held:
             self.waiting.add(name)
         elif name not in self.running:
             self.waiting.discard(name)
-            self.released += 1
+            self.freed.add(name)
             self.running[name] = _gpus(pod)
         self.now = sum(self.running.values())
         self.most = max(self.most, self.now)
@@ -98,7 +103,12 @@ class Recorder:
         """Return a copy of what is known of a tenant."""
         with self.lock:
             held = self.held[tenant]
-            return replace(held, waiting=set(held.waiting), running=dict(held.running))
+            return replace(
+                held,
+                freed=set(held.freed),
+                waiting=set(held.waiting),
+                running=dict(held.running),
+            )
 
     def _follow(self) -> None:
         while not self._stop.is_set():

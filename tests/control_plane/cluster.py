@@ -197,9 +197,13 @@ class Site:
         """Make a namespace that pods can be created in at once."""
         name = self.name(word)
         self.admin.create("/api/v1/namespaces", {"metadata": {"name": name}}).must()
-        self._namespaces.append(name)
+        self.adopt(name)
         self.admin.wait(f"/api/v1/namespaces/{name}/serviceaccounts/default", lambda _: True)
         return name
+
+    def adopt(self, namespace: str) -> None:
+        """Delete a namespace and what is in it after the test."""
+        self._namespaces.append(namespace)
 
     def put(self, kind: str, name: str, spec: Mapping[str, Any]) -> None:
         """Write a custom resource as its owner does; it is deleted after the test."""

@@ -13,9 +13,11 @@ from rig.control_plane import Rig
 from rig.nodes import create_nodes
 from rig.users import PLATFORM_ADMIN
 from tests.control_plane.cluster import NOWHERE, Cluster, Site, forbidden
+from tests.control_plane.processes import Process, clear_the_way
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 NODES = 24
 
@@ -27,6 +29,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     profile = os.environ.get("SOVEREIGN_GPU_PROFILE", "1.36")
     with Rig("product", root=root, profile=profile) as rig:
         product.install(rig)
+        clear_the_way(rig.client(PLATFORM_ADMIN))
         nodes = create_nodes(rig, NODES, region=NOWHERE, prefix="gpu")
         log = root / "operator.log"
         operator = product.OperatorProcess(rig, log=log)
@@ -45,3 +48,28 @@ def site(cluster: Cluster) -> Iterator[Site]:
     made = cluster.site()
     yield made
     made.clear()
+
+
+@pytest.fixture(scope="module")
+def alone(cluster: Cluster) -> Iterator[None]:
+    """Without the session's operator."""
+    cluster.operator.terminate()
+    yield
+    cluster.operator.start()
+
+
+@pytest.fixture
+def start(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Start operators; those that still run are ended after the test."""
+    made: list[Process] = []
+
+    def begin(lease: int = 3, *, wait: bool = True) -> Process:
+        process = Process(cluster.rig, tmp_path / f"operator-{len(made)}.log", lease)
+        made.append(process)
+        process.start(wait=wait)
+        return process
+
+    yield begin
+    for process in made:
+        if process.runs():
+            process.terminate()
