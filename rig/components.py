@@ -273,7 +273,8 @@ def audit_policy() -> dict[str, Any]:
     """Return what the API server writes down: who did what, and with which body where it counts.
 
     Every admitted pod can be recounted from it: a release is a patch of a pod, a placement is a
-    POST to its binding, so those two are kept with their bodies.
+    POST to its binding, an end is a kubelet's patch of the status, so these are kept with their
+    bodies.
     """
     return {
         "apiVersion": "audit.k8s.io/v1",
@@ -296,7 +297,7 @@ def audit_policy() -> dict[str, Any]:
             {
                 "level": "Request",
                 "verbs": ["patch", "update"],
-                "resources": [{"group": "", "resources": ["pods"]}],
+                "resources": [{"group": "", "resources": ["pods", "pods/status"]}],
             },
             {"level": "Metadata"},
         ],
