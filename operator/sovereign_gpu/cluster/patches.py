@@ -86,17 +86,23 @@ def _on_node(node: str) -> Json:
     return {"key": "metadata.name", "operator": "In", "values": [node]}
 
 
-def _in_pool(pool: Pool) -> list[Json]:
-    # Nodes that joined by selector carry no pool label; the selector itself keeps a pod there.
-    rules = (
-        (Requirement(names.NODE_POOL_LABEL, "In", (pool.name,)),)
-        if pool.labelled
-        else pool.selector
-    )
+def _in_pool(pool: Pool, *, several: bool) -> list[Json]:
+    """Return terms that match the nodes of a pool, as `residency.pool_of` sees them.
+
+    A label that is not there or has one value takes two terms; if one must do, the nodes of a
+    Selector pool that carry its label besides are left out.
+    """
+    ours = Requirement(names.NODE_POOL_LABEL, "In", (pool.name,))
+    free = Requirement(names.NODE_POOL_LABEL, "DoesNotExist")
+    labels = (ours,) if pool.labelled else (free, ours) if several else (free,)
     return [
-        {"key": r.key, "operator": r.operator, **({"values": list(r.values)} if r.values else {})}
-        for r in rules
+        {"matchExpressions": [_expression(r) for r in (label, *pool.selector)]} for label in labels
     ]
+
+
+def _expression(rule: Requirement) -> Json:
+    values = {"values": list(rule.values)} if rule.values else {}
+    return {"key": rule.key, "operator": rule.operator, **values}
 
 
 def _affinity(pod: Pod, decision: Release, pool: Pool) -> list[Json]:
@@ -121,7 +127,7 @@ def _terms(decision: Release, pool: Pool) -> list[Json]:
         return [{"matchFields": [_on_node(decision.node)]}]
     if decision.spares:
         return [{"matchFields": [_on_node(name)]} for name in (decision.node, *decision.spares)]
-    return [{"matchExpressions": _in_pool(pool)}]
+    return _in_pool(pool, several=decision.pod.shape.required is None)
 
 
 def _required(pod: Pod, terms: list[Json]) -> list[Json]:
