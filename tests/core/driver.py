@@ -11,15 +11,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from random import Random
+from typing import NamedTuple
 
 from sovereign_gpu import names
 from sovereign_gpu.core.engine import Engine
-from sovereign_gpu.core.model import Release
+from sovereign_gpu.core.model import Pod, Release
 from tests.core import books, oracle
 from tests.core.oracle import Shown, check
 from tests.core.world import World
+
+
+class Read(NamedTuple):
+    """What the API server showed of a pod when it was read; it may be old when it arrives."""
+
+    uid: str
+    state: Pod | None
+    refusal: str
 
 
 @dataclass(slots=True)
@@ -33,8 +43,10 @@ class Drive:
     shown: Shown = field(init=False)
     flights: dict[str, Release] = field(default_factory=dict)
     """Patches that were sent and not answered."""
-    lost: bool = False
-    """Some news never arrived; the next relist repairs it."""
+    reads: list[Read] = field(default_factory=list)
+    """Pods that were read again after a refusal, the answer still on its way."""
+    stored: set[str] = field(default_factory=set)
+    """Pods in the informer's store: only of these can it notice that they are gone."""
     counts: Counter[str] = field(default_factory=Counter)
     """Steps by what they did, and decisions."""
 
@@ -63,13 +75,15 @@ class Drive:
             if self.rng.random() < 0.5:
                 self.world.land(release)
         self.flights.clear()
-        self.engine, self.shown, self.lost = Engine(), Shown(), False
+        self.reads.clear()
+        self.stored.clear()
+        self.engine, self.shown = Engine(), Shown()
         self.world.history.clear()
         for uids in self.world.changed.values():
             uids.clear()
-        news = [lambda u=u: self._show_pod(u) for u in self.world.pods]
-        news += [lambda n=n: self._show_node(n) for n in self.world.nodes]
-        news += [lambda n=n: self._show_namespace(n) for n in self.world.namespaces]
+        news: list[Callable[[], None]] = [partial(self._show_pod, uid) for uid in self.world.pods]
+        news += [partial(self._show_node, name) for name in self.world.nodes]
+        news += [partial(self._show_namespace, name) for name in self.world.namespaces]
         news += [self._show_configuration] * self.rng.randrange(3)
         self.rng.shuffle(news)
         for tell in (*news, self._show_configuration):
@@ -78,9 +92,12 @@ class Drive:
     def _show_pod(self, uid: str) -> None:
         pod = self.world.pods.get(uid)
         if pod is None:
-            self.engine.remove_pod(uid)
-            self.shown.remove(uid)
+            if uid in self.stored:
+                self.stored.discard(uid)
+                self.engine.remove_pod(uid)
+                self.shown.remove(uid)
         else:
+            self.stored.add(uid)
             self.engine.put_pod(pod)
             self.shown.put(pod)
 
@@ -181,28 +198,26 @@ class Drive:
         if history:
             uid = self.world.pick(tuple(history))
             state = self.world.pick(history[uid])
+            self.stored.add(uid)
             self.engine.put_pod(state)
             self.shown.put(state)
-            self.world.changed["pod"].add(uid)
 
     def lose(self) -> None:
-        """Lose some news: a watch broke."""
+        """Lose some news: a watch broke; the next relist repairs it."""
         changed = self.world.changed[self.world.pick(("pod", "node", "namespace"))]
         if changed:
             changed.discard(self.world.pick(sorted(changed)))
-            self.lost = True
 
     def relist(self) -> None:
         """List everything: what was missed arrives, what is gone is noticed."""
         world, shown = self.world, self.shown
-        news = [("pod", key) for key in {**world.pods, **shown.pods}]
+        news = [("pod", key) for key in {*world.pods, *self.stored}]
         news += [("node", key) for key in {**world.nodes, **shown.nodes}]
         news += [("namespace", key) for key in {**world.namespaces, **shown.namespaces}]
         self.rng.shuffle(news)
         for kind, key in news:
             world.changed[kind].discard(key)
             self._show(kind, key)
-        self.lost = False
 
     # --- steps: decisions and answers ---------------------------------------------------------
     def plan(self) -> None:
@@ -242,14 +257,25 @@ class Drive:
         # As the releaser does: read the pod, because an earlier try may have landed.
         uid = release.pod.uid
         del self.flights[uid]
-        pod = self.world.pods.get(uid)
-        if pod is None or names.GATE not in pod.gates:
-            self._show_pod(uid)
-            self.world.changed["pod"].add(uid)
+        self.reads.append(Read(uid, self.world.pods.get(uid), refusal))
+        if self.world.some(0.6):
+            self.read_arrives()
+
+    def read_arrives(self) -> None:
+        """Let the answer to a read arrive; what was delivered meanwhile is newer."""
+        if not self.reads:
             return
-        self.engine.take_back(uid, refusal)
-        if self.shown.decided.pop(uid, None):
-            self.shown.refused.add(uid)
+        uid, state, refusal = self.reads.pop(int(self.rng.random() * len(self.reads)))
+        if state is None:
+            self.engine.remove_pod(uid)
+            self.shown.remove(uid)
+        elif names.GATE in state.gates:
+            self.engine.take_back(uid, refusal)
+            if self.shown.decided.pop(uid, None) and not self.shown.pods[uid].deleting:
+                self.shown.refused.add(uid)
+        elif uid in self.shown.decided:  # else the watch was faster, and what was read is old
+            self.engine.put_pod(state)
+            self.shown.put(state)
 
     def retry(self) -> None:
         """Let a refused pod try again after its pause."""
@@ -267,12 +293,14 @@ class Drive:
         while True:
             for release in tuple(self.flights.values()):
                 self._settle(release)
+            while self.reads:
+                self.read_arrives()
             for uid in tuple(self.shown.refused):
                 self._retry(uid)
             for uid in tuple(self.world.changed["pod"]):
                 self.world.changed["pod"].discard(uid)
                 self._show_pod(uid)
-            if not self._plan(64) and not self.flights:
+            if not self._plan(64) and not self.flights and not self.reads:
                 break
         check(self.shown.pods == self.world.pods, "the judge was shown something else")
         check(not self.shown.decided, "decisions are open")
@@ -313,6 +341,7 @@ _MIX: dict[Callable[[Drive], None], int] = {
     Drive.plan: 20,
     Drive.answer: 16,
     Drive.retry: 3,
+    Drive.read_arrives: 3,
     Drive.settle: 1,
     Drive.restart: 1,
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import NamedTuple
 
 from sovereign_gpu import names
@@ -126,6 +127,13 @@ class Book:
         for part in range(3):
             load[part] += account.demand[part]
 
+    def fill(self, tenant_name: str) -> tuple[Fraction, str]:
+        """Return how full the tenant's guarantees are; the emptiest has its turn."""
+        guarantees = self.shown.tenants[tenant_name].guaranteed
+        counted = sum(self.counted[tenant_name, pool] for pool, _ in guarantees)
+        guaranteed = sum(gpus for _, gpus in guarantees)
+        return (Fraction(counted, guaranteed) if guaranteed else Fraction(1), tenant_name)
+
     def refusal(self, pod: Pod, tenant_name: str, pool_name: str) -> str:
         """Return what keeps the pod out of every node of the pool, empty if nothing does."""
         tenant, pool = self.shown.tenants.get(tenant_name), self.shown.pools.get(pool_name)
@@ -227,12 +235,21 @@ def _judge(truth: Book, waiting: dict[str, Pod], release: Release) -> None:
 
 def _judge_order(seen: Book, waiting: dict[str, Pod], release: Release, engine: Engine) -> None:
     # Measured by what the engine sees, dead pods included: it cannot know of their room.
-    pod = release.pod
+    pod, turn = release.pod, seen.fill(release.tenant)
     for other in waiting.values():
-        if other.uid in engine.stopped or seen.shown.tenant_of(other) != release.tenant:
+        if other.uid in engine.stopped:
             continue
-        if (-other.priority, other.created, other.uid) < (-pod.priority, pod.created, pod.uid):
-            overtaken = seen.home_for(other, release.tenant)
+        tenant = seen.shown.tenant_of(other)
+        if tenant == release.tenant:
+            first = (-other.priority, other.created, other.uid) < (
+                -pod.priority,
+                pod.created,
+                pod.uid,
+            )
+        else:
+            first = seen.fill(tenant) < turn
+        if first:
+            overtaken = seen.home_for(other, tenant)
             check(not overtaken, "overtook", other, "which fits", overtaken, release)
 
 

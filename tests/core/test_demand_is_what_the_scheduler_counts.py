@@ -23,7 +23,8 @@ def life(
     containers: list[Requests], init_containers: list[tuple[Requests, bool]]
 ) -> list[list[Requests]]:
     """Return what runs beside each other in each phase of the pod's life."""
-    phases, sidecars = [], []
+    phases: list[list[Requests]] = []
+    sidecars: list[Requests] = []
     for requests, restarts_always in init_containers:
         phases.append([*sidecars, requests])
         if restarts_always:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -369,7 +370,7 @@ def test_a_bare_pod_is_left_a_few_nodes_that_take_it() -> None:
         {"shape": PatchShape(required=((True, False),))},
     ],
 )
-def test_others_are_left_to_kube_scheduler_or_pinned(fields: dict[str, object]) -> None:
+def test_others_are_left_to_kube_scheduler_or_pinned(fields: dict[str, Any]) -> None:
     made = engine(node("n1"), node("n2"))
     (release,) = put(made, pod(1, **fields))
     assert release.spares == ()

@@ -114,7 +114,7 @@ class World:
         kind = self.rng.random()
         foreign = kind < 0.08
         old = kind > 0.96  # older than the installation: never had our gate
-        gates = () if foreign or old else _GATED
+        gates: tuple[str, ...] = () if foreign or old else _GATED
         if gates and self.some(0.1):
             gates = self.pick(((*_GATED, "other/gate"), ("other/gate", *_GATED)))
         gpus = self.pick(_SIZES)
