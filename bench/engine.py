@@ -15,9 +15,11 @@ import statistics
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from bench import big_cluster as big
+from sovereign_gpu.core import report
 from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.model import Pod, Release
 
@@ -177,13 +179,40 @@ def nowhere() -> dict[str, float]:
     elapsed = time.perf_counter() - start
     if found:
         raise SystemExit(f"{len(found)} impossible pods were released")
-    for node in big.nodes(1):
-        engine.remove_node(node.name)
-        start = time.perf_counter()
-        engine.put_node(node)
-        drain(engine)
-        again = time.perf_counter() - start
+    (node,) = big.nodes(1)
+    engine.remove_node(node.name)
+    start = time.perf_counter()
+    engine.put_node(node)
+    drain(engine)
+    again = time.perf_counter() - start
     return {"queueing and deciding, s": elapsed, "asking all again for one node, s": again}
+
+
+def looking() -> dict[str, float]:
+    """Read all numbers of status and metrics, 10,000 pods running and 10,000 waiting."""
+    engine, _, _ = _blocked(lambda n: big.pod(n, cpu=1000 + n % 20_000))
+    figures = {}
+    for read in (report.pools, report.tenants, report.policies):
+        start = time.perf_counter()
+        read(engine)
+        figures[f"report.{read.__name__}, ms"] = 1000 * (time.perf_counter() - start)
+    return figures
+
+
+def one_node() -> dict[str, float]:
+    """Change one node of that cluster: its state, then its labels."""
+    engine, _, _ = _blocked(lambda n: big.pod(n, constraints=big.on_racks_other_than(n)))
+    node = engine.nodes["gpu-0000"]
+    figures = {}
+    for what, change in {
+        "not ready": replace(node, ready=False),
+        "another label": replace(node, labels={**node.labels, "sovereign-gpu.io/rack": "x"}),
+    }.items():
+        start = time.perf_counter()
+        engine.put_node(change)
+        drain(engine)
+        figures[f"{what}, ms"] = 1000 * (time.perf_counter() - start)
+    return figures
 
 
 def memory() -> dict[str, float]:
@@ -214,6 +243,8 @@ CASES: tuple[Callable[[], dict[str, float]], ...] = (
     many_sizes,
     many_constraints,
     nowhere,
+    one_node,
+    looking,
     memory,
 )
 
