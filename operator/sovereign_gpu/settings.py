@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from sovereign_gpu.cluster.errors import ConfigurationError
 
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _MOST_IN_FLIGHT = 128
+_DNS_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,9 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         SystemExit: --help, --version or an unknown flag.
     """
     parser = argparse.ArgumentParser(
-        prog="sovereign-gpu", description="Run the sovereign-gpu operator."
+        prog="sovereign-gpu",
+        description="Run the sovereign-gpu operator.",
+        allow_abbrev=False,  # a later flag must not change what today's command line means
     )
 
     def flag(name: str, default: str, text: str) -> None:
@@ -67,20 +71,18 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         host=host,
         port=port,
         kubeconfig=found.kubeconfig or None,
-        lease_namespace=_word("lease-namespace", found.lease_namespace),
-        lease_name=_word("lease-name", found.lease_name),
+        lease_namespace=_name("lease-namespace", found.lease_namespace),
+        lease_name=_name("lease-name", found.lease_name),
         lease_seconds=_number("lease-seconds", found.lease_seconds, 2, 300),
         identity=_word("identity", found.identity),
-        writes_in_flight=int(
-            _number("writes-in-flight", found.writes_in_flight, 1, _MOST_IN_FLIGHT)
-        ),
+        writes_in_flight=_whole("writes-in-flight", found.writes_in_flight, 1, _MOST_IN_FLIGHT),
         log_level=_choice("log-level", found.log_level, _LOG_LEVELS),
     )
 
 
 def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or not 0 <= int(port) <= 65535:  # noqa: PLR2004
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or not 0 <= int(port) <= 65535:  # noqa: PLR2004
         raise ConfigurationError(
             f"--listen: found {text!r}, allowed HOST:PORT with a port to 65535"
         )
@@ -88,9 +90,28 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _word(name: str, text: str) -> str:
-    if not text or any(character.isspace() for character in text):
-        raise ConfigurationError(f"--{name}: found {text!r}, allowed a word without spaces")
+    if not text or not text.isprintable() or any(each in " /" for each in text):
+        raise ConfigurationError(
+            f"--{name}: found {text!r}, allowed a word without spaces and slashes"
+        )
     return text
+
+
+def _name(name: str, text: str) -> str:
+    if not _DNS_NAME.fullmatch(text):
+        raise ConfigurationError(
+            f"--{name}: found {text!r}, allowed a word without spaces: at most 63 lower-case "
+            "letters, digits and hyphens, as Kubernetes names it"
+        )
+    return text
+
+
+def _whole(name: str, text: str, least: int, most: int) -> int:
+    if not text.strip().isdecimal() or not least <= int(text) <= most:
+        raise ConfigurationError(
+            f"--{name}: found {text!r}, allowed a number from {least} to {most}, a whole one"
+        )
+    return int(text)
 
 
 def _number(name: str, text: str, least: float, most: float) -> float:
