@@ -403,6 +403,19 @@ class TestGivingBack:
 
         run(scene())
 
+    def test_ends_it_before_the_answer_is_there(self) -> None:
+        async def scene() -> None:
+            api = MemoryApi()
+            mine = await taken(api)
+            api.after = lambda: 3.0
+            giving = asyncio.create_task(mine.give_back())
+            await asyncio.sleep(1)
+            assert not mine.valid
+            await giving
+            assert not mine.valid
+
+        run(scene())
+
     def test_works_after_a_renewal_without_an_answer(self) -> None:
         async def scene() -> None:
             api = MemoryApi()
@@ -424,7 +437,7 @@ class TestGivingBack:
             assert api.stored["spec"]["holderIdentity"] == "you"
 
         run(scene())
-        assert "giving the lease back: 409" in caplog.text
+        assert "giving the lease back: another process" in caplog.text
 
     @pytest.mark.parametrize("fault", [UncertainError("cut"), ApiError(403, "no")])
     def test_does_not_fail(self, fault: ClusterError, caplog: pytest.LogCaptureFixture) -> None:

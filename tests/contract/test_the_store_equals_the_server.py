@@ -65,6 +65,14 @@ async def test_changes_arrive(fake: FakeApi, api: Api) -> None:
         assert follower.informer.health.events == 3
 
 
+async def test_a_burst_of_changes_arrives_whole(fake: FakeApi, api: Api) -> None:
+    async with following(fake, api) as follower:
+        await watching(fake)
+        fill(fake, 300)
+        await follower.until_equal()
+        assert follower.informer.health.events == 300
+
+
 async def test_a_finished_pod_is_gone(fake: FakeApi, api: Api) -> None:
     fill(fake, 1)
     async with following(fake, api) as follower:

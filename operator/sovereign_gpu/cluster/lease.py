@@ -95,17 +95,9 @@ class Lease:
 
     async def give_back(self) -> None:
         """Let the next holder start at once; errors do not matter any more."""
-        self._valid_until = _NEVER
+        self._valid_until = _NEVER  # it may be another's before we have the answer
         try:
-            for _ in range(2):
-                try:
-                    await self._put({**self._spec(renewing=True), "holderIdentity": ""})
-                except ApiError as error:
-                    # The last renewal may have landed without our seeing the answer.
-                    if error.status != CONFLICT or not await self._still_ours():
-                        raise
-                else:
-                    return
+            await self._put_ours({**self._spec(renewing=True), "holderIdentity": ""})
         except ClusterError as error:
             log.warning("giving the lease back: %s", error)
         finally:
@@ -139,14 +131,7 @@ class Lease:
 
     async def _renew(self) -> bool:
         try:
-            try:
-                await self._put(self._spec(renewing=True))
-            except ApiError as error:
-                if error.status not in (CONFLICT, NOT_FOUND):
-                    raise
-                if not await self._still_ours():
-                    raise LeaseLostError("another process took the lease, or deleted it") from error
-                await self._put(self._spec(renewing=True))
+            await self._put_ours(self._spec(renewing=True))
         except LeaseLostError:
             self._valid_until = _NEVER
             raise
@@ -154,6 +139,17 @@ class Lease:
             log.warning("renewing the lease: %s", error)
             return False
         return True
+
+    async def _put_ours(self, spec: dict[str, Any]) -> None:
+        try:
+            await self._put(spec)
+        except ApiError as error:
+            # Our last write may have landed without our seeing the answer, or somebody labelled it.
+            if error.status not in (CONFLICT, NOT_FOUND):
+                raise
+            if not await self._still_ours():
+                raise LeaseLostError("another process took the lease, or deleted it") from error
+            await self._put(spec)
 
     async def _still_ours(self) -> bool:
         """Read the lease; whether we are the holder.
