@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sovereign_gpu.core.demand import Requests, pod_demand, resources
+from sovereign_gpu.core.demand import MOST_GPUS, Requests, pod_demand, resources
 from sovereign_gpu.core.model import Resources
 from sovereign_gpu.names import GPU_RESOURCE
 
@@ -90,3 +90,10 @@ def test_gpus_stated_for_the_whole_pod_replace_the_sum() -> None:
 
 def test_resources_that_are_not_placed_by_are_left_out() -> None:
     assert resources({"ephemeral-storage": "1Ti", "nvidia.com/mig-1g.5gb": "1"}) == Resources()
+
+
+def test_absurd_numbers_of_gpus_stay_summable() -> None:
+    everything = resources({GPU_RESOURCE: "9223372036854775807"})
+    assert everything.gpus == MOST_GPUS
+    assert 10_000 * 100 * everything.gpus < 2**53
+    assert resources({GPU_RESOURCE: "1250"}).gpus == 1250

@@ -16,11 +16,15 @@ from sovereign_gpu.names import GPU_RESOURCE
 
 Requests = Mapping[str, str]
 
+MOST_GPUS = 1 << 20
+"""More GPUs than this count as this many. Anyone may ask for 10**18 of them, and a kubelet may
+claim to have them; sums over all objects must stay within what status fields hold."""
+
 
 def resources(requests: Requests) -> Resources:
     """Return the three resources the engine places by; others are left to kube-scheduler."""
     return Resources(
-        gpus=parse(requests.get(GPU_RESOURCE, "0")),
+        gpus=min(MOST_GPUS, parse(requests.get(GPU_RESOURCE, "0"))),
         cpu=parse(requests.get("cpu", "0"), 1000),
         memory=parse(requests.get("memory", "0")),
     )
