@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _RETRY_REFUSED = 10.0
 """Seconds before a refused pod is tried again."""
+_READ_AGAIN = 1.0
+"""Seconds before a pod that could not be read is read again."""
 
 
 @dataclass(slots=True)
@@ -93,7 +95,9 @@ class Releaser:
                 log.warning("reading %s/%s: %s", pod.namespace, pod.name, error)
             except ClusterError as error:
                 log.warning("reading %s/%s: %s", pod.namespace, pod.name, error)
-            await asyncio.sleep(1.0)  # stays charged until we know
+            await asyncio.sleep(_READ_AGAIN)  # stays charged until we know
+        if pod.uid not in self.engine.pods:
+            return  # gone while we asked; putting it back would leave a ghost that holds GPUs
         source = wire.POD.validate_json(content)
         current = decode.pod(source)
         if current.uid != pod.uid or source.get("status", {}).get("phase") in decode.TERMINAL:
