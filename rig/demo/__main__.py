@@ -27,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
+    # What is kept outlives the terminal: processes inherit a signal that is ignored.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if options.keep else _interrupt)
     try:
         if options.end:
             return kept.end(options.name)

@@ -9,7 +9,7 @@ from rig import bulk, stages
 from rig.demo import kubectl, manifests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from rig.demo.manifests import Manifest, Tenant
     from rig.demo.pods import Pod
@@ -74,14 +74,16 @@ def chosen_to_end(pods: list[Pod], enough: int) -> list[Pod]:
     return chosen
 
 
-def follow_bound(scene: Scene, more: int, done: Callable[[], bool] | None = None) -> None:
-    """Follow the table until so many more pods are bound and the product has seen it."""
+def bindings(scene: Scene) -> int:
+    """Return how many pods have been bound so far."""
     scene.trail.read()
-    wanted = sum(scene.trail.bound.values()) + more
+    return sum(scene.trail.bound.values())
+
+
+def follow_bound(scene: Scene, wanted: int) -> None:
+    """Follow the table until so many pods have been bound and the product has seen it."""
 
     def bound() -> bool:
-        scene.trail.read()
-        quiet = all(not row.reserved for row in scene.board.rows)
-        return sum(scene.trail.bound.values()) >= wanted and quiet and (done is None or done())
+        return bindings(scene) >= wanted and not any(row.reserved for row in scene.board.rows)
 
-    scene.screen.follow(scene.board.draw, bound, _PATIENCE, f"{more} more pods to be bound")
+    scene.screen.follow(scene.board.draw, bound, _PATIENCE, f"{wanted} pods to be bound")

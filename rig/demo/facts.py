@@ -58,8 +58,8 @@ class _Index:
     released: dict[PodKey, float] = field(default_factory=dict)
     bound: dict[PodKey, Step] = field(default_factory=dict)
     created: dict[PodKey, float] = field(default_factory=dict)
-    reported: dict[PodKey, float] = field(default_factory=dict)
-    """Last report of a kubelet."""
+    ended: dict[PodKey, float] = field(default_factory=dict)
+    """First report of a kubelet that the pod had come to its end; a busy KWOK repeats itself."""
     writes: Counter[PodKey] = field(default_factory=Counter)
     notices: Counter[PodKey] = field(default_factory=Counter)
 
@@ -112,8 +112,8 @@ def _indexed(steps: Iterable[Step]) -> _Index:
             index.bound[step.pod] = step
         elif step.what == CREATE:
             index.created[step.pod] = step.received
-        elif step.what == NOTICE and step.user == users.KWOK:
-            index.reported[step.pod] = step.received
+        elif reports_an_end(step):
+            index.ended.setdefault(step.pod, step.received)
     return index
 
 
@@ -123,6 +123,13 @@ def lifts_a_gate(body: Any) -> bool:
         each.get("op") == "remove" and each.get("path", "").startswith("/spec/schedulingGates")
         for each in body
     )
+
+
+def reports_an_end(step: Step) -> bool:
+    """Whether a kubelet says in it that a pod has come to its end."""
+    if step.what != NOTICE or step.user != users.KWOK:
+        return False
+    return (step.body or {}).get("status", {}).get("phase") in ENDED
 
 
 def _target(step: Step) -> str:
@@ -142,8 +149,8 @@ def _replay(
         tenant = tenant_of[key[0]]
         decisions[tenant] += 1
         changes.append((moment, pod.gpus, tenant))
-        if pod.phase in ENDED and key in index.reported:
-            changes.append((index.reported[key], -pod.gpus, tenant))
+        if key in index.ended:
+            changes.append((index.ended[key], -pod.gpus, tenant))
     held: Counter[str] = Counter()
     for _, gpus, tenant in sorted(changes):
         held[tenant] += gpus
@@ -178,6 +185,6 @@ def during(steps: Iterable[Step], began: float, ended: float, what: str) -> list
 def handover(steps: Iterable[Step], ended: set[PodKey]) -> float:
     """Return the seconds from the last report of an end to the last binding."""
     steps = list(steps)
-    ends = [each.received for each in steps if each.user == users.KWOK and each.pod in ended]
+    ends = [each.received for each in steps if reports_an_end(each) and each.pod in ended]
     bindings = [each.answered for each in steps if each.what == BIND]
     return max(bindings) - max(ends)

@@ -60,7 +60,7 @@ def end(name: str) -> int:
     try:
         operator = Identity(**json.loads(_note(name).read_text(encoding="utf-8")))
     except FileNotFoundError:
-        pass
+        print(f"demo: nothing that was kept under the name {name}")
     else:
         operator.signal(signal.SIGTERM)
         if not operator.wait_gone(_END_SECONDS):
@@ -76,6 +76,7 @@ def _instructions(scene: Scene) -> list[str]:
     files = {each: scene.rig.kubeconfig(each) for each in people}
     tenant = scene.tenants[-1]
     return [
+        "",
         "It runs on. Who you may be:",
         *(f"  export KUBECONFIG={path}" for path in files.values()),
         "What to try, as the platform admin and as a tenant:",

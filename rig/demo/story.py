@@ -54,9 +54,10 @@ def tell(name: str, nodes: int, scale: float, *, keep: bool) -> int:
     finally:
         if not stays:
             _clear(rig, operator)
+    code = _close(screen, time.monotonic() - began)
     if stays:
         kept.keep(stage)
-    return _close(screen, time.monotonic() - began)
+    return code
 
 
 def _raise_curtain(rig: Rig, screen: Screen, nodes: int, scale: float) -> Scene:
@@ -113,9 +114,10 @@ def _make_room(stage: Scene) -> None:
         waiting = sum(each.gated and each.owner == "Job" for each in pods)
         running = [each for each in pods if each.running and each.owner == "Job"]
         ending = running[: min(ENDING, waiting)]
+        wanted = crowd.bindings(stage) + len(ending)
         first = len(stage.trail.steps)
         crowd.end_some(stage, tenant, ending)
-        crowd.follow_bound(stage, len(ending))
+        crowd.follow_bound(stage, wanted)
         after = facts.handover(stage.trail.steps[first:], {each.key for each in ending})
         stage.screen.line(
             f"{len(ending)} pods of {tenant.name} ended, and as many that waited took their "
@@ -147,12 +149,12 @@ def _cheat(stage: Scene, title: str, *, again: bool = False) -> None:
 
 def _drain(stage: Scene, gap: Outage) -> None:
     with stage.screen.act("The operator starts again, and the queue drains"):
-        stage.trail.read()
+        wanted = crowd.bindings(stage) + len(gap.owed)
         began = time.monotonic()
         gap.ended = time.time()
         stage.operator.start()
         ready = time.monotonic() - began
-        crowd.follow_bound(stage, len(gap.owed))
+        crowd.follow_bound(stage, wanted)
         stage.screen.line(
             f"ready after {ready:.1f} s; {len(gap.owed)} pods that were owed a place are bound "
             f"{time.monotonic() - began:.1f} s after the start"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -163,8 +164,8 @@ def _judge_cost(stage: Scene, found: Facts) -> None:
     delays = found.delays
     stage.screen.line(
         f"create to bound of {len(delays):,} GPU pods that found room: "
-        f"p50 {quantile(delays, 0.5):.1f} s, p99 {quantile(delays, 0.99):.1f} s, in a burst that "
-        "all processes of the cluster shared two cores for"
+        f"p50 {quantile(delays, 0.5):.1f} s, p99 {quantile(delays, 0.99):.1f} s, in one burst, on "
+        f"{os.cpu_count()} cores that the whole cluster shares"
     )
     writes = ", ".join(f"{what} {n:,}" for what, n in found.operator_writes.most_common(6))
     stage.screen.line(f"all writes of the operator: {writes}")

@@ -42,7 +42,7 @@ def bound(at: float, name: str, node: str = "muc-1") -> Step:
 
 
 def ended(at: float, name: str) -> Step:
-    return step(at, facts.NOTICE, name, KWOK)
+    return step(at, facts.NOTICE, name, KWOK, {"status": {"phase": "Succeeded"}})
 
 
 def count(steps: list[Step], pods: list[Pod]) -> facts.Facts:
@@ -55,6 +55,14 @@ def test_a_release_before_the_end_of_another_pod_is_held_at_the_same_time() -> N
     assert count(early, pods).peak == {"acme": 16}
     late = [released(1, "first"), ended(5, "first"), released(6, "second")]
     assert count(late, pods).peak == {"acme": 8}
+
+
+def test_the_first_report_of_an_end_counts() -> None:
+    pods = [pod("first", phase="Succeeded"), pod("second")]
+    running = step(2, facts.NOTICE, "first", KWOK, {"status": {"phase": "Running"}})
+    repeated = [ended(5, "first"), released(6, "second"), ended(7, "first")]
+    assert count([released(1, "first"), running, *repeated], pods).peak == {"acme": 8}
+    assert count([released(1, "first"), running, released(6, "second")], pods).peak == {"acme": 16}
 
 
 def test_an_end_that_nobody_reported_gives_nothing_back() -> None:
