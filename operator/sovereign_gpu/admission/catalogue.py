@@ -21,6 +21,7 @@ CATALOGUE: Final = (
     pod_create.POLICY,
     pod_update.CHANGES,
     pod_update.STATUS,
+    pod_update.EPHEMERAL,
     binding.PODS_BINDING,
     binding.LEGACY,
     daemonset.POLICY,

@@ -43,14 +43,12 @@ _METADATA_RULE: Final = (
     f"!{cel.changed(*_LABELS, _OURS)} && !{cel.changed(*_ANNOTATIONS, _OURS)}"
     " || variables.mayRelease"
 )
-_METADATA_FOUND: Final = (
-    f"({cel.changed_keys(*_LABELS, _OURS)} + {cel.changed_keys(*_ANNOTATIONS, _OURS)})"
-    '.join(", ") + " changed by " + request.userInfo.username'
-)
+# What was found is said without the keys: a release changes its metadata every time, and the API
+# server makes up the words for those that pass as well.
+_BY: Final = 'changed by " + request.userInfo.username'
+_METADATA_FOUND: Final = f'"labels or annotations under sovereign-gpu.io/ {_BY}'
 _PLACE_RULE: Final = f"!{cel.changed(*_LABELS, _PLACE)} || variables.mayRelease"
-_PLACE_FOUND: Final = (
-    f'{cel.changed_keys(*_LABELS, _PLACE)}.join(", ") + " changed by " + request.userInfo.username'
-)
+_PLACE_FOUND: Final = f'"labels of region or zone {_BY}'
 
 _VARIABLES: Final = (
     cel.GOVERNED,
@@ -70,7 +68,8 @@ _CHANGE_VARIABLES: Final = (
     Variable("bound_to_release", "variables.released || variables.operator"),
     Variable(
         "addedTolerations",
-        """object.spec.?tolerations.orValue([]).filter(t,
+        """object.spec.?tolerations == oldObject.spec.?tolerations ? [] :
+object.spec.?tolerations.orValue([]).filter(t,
   !(t in oldObject.spec.?tolerations.orValue([])) && (variables.governed
     || (t.?key.orValue("") == "" ? t.?effect.orValue("") in ["", "NoSchedule"]
         : t.key == $gpuTaint || t.key.startsWith($OURS)))
@@ -84,17 +83,6 @@ _CHANGE_VARIABLES: Final = (
         ' ? [] : ["other gates"])',
     ),
     Variable("movedMetadata", _owner_moved(_OTHER_KEYS)),
-    Variable(
-        "ephemeral",
-        'request.?subResource.orValue("") == "ephemeralcontainers" && variables.governed'
-        " ? dyn(object.spec.?ephemeralContainers.orValue([])) : dyn([])",
-    ),
-    Variable("ephemeralPrivileged", privileged("variables.ephemeral")),
-    Variable(
-        "ephemeralEnv",
-        "variables.ephemeral.filter(c, c.?env.orValue([]).exists(e,"
-        f" e.name in {json.dumps(DEVICE_ENV)})).map(c, c.name)",
-    ),
 )
 
 CHANGES: Final = Policy(
@@ -132,28 +120,14 @@ CHANGES: Final = Policy(
         Validation(
             "release-spec",
             "!variables.bound_to_release || variables.movedSpec.size() == 0",
-            'variables.bound_to_release ? variables.movedSpec.join(", ") + " changed" : ""',
+            f'"fields of spec beside gate and affinity {_BY}',
             "a release, and the operator at any time, change gate, affinity and our metadata only",
         ),
         Validation(
             "release-metadata",
             "!variables.bound_to_release || variables.movedMetadata.size() == 0",
-            'variables.bound_to_release ? variables.movedMetadata.join(", ") + " changed" : ""',
+            f'"labels, annotations, owners or finalizers that are not ours {_BY}',
             "a release, and the operator at any time, write metadata under sovereign-gpu.io/ only",
-        ),
-        Validation(
-            "ephemeral-privileged",
-            "variables.exempt || variables.ephemeralPrivileged.size() == 0",
-            '"privileged, or a capability that amounts to it, in ephemeral container "'
-            ' + variables.ephemeralPrivileged.join(", ")',
-            "unprivileged ephemeral containers",
-        ),
-        Validation(
-            "ephemeral-device-env",
-            "variables.exempt || variables.ephemeralEnv.size() == 0",
-            '"a variable that hands out GPUs in ephemeral container "'
-            ' + variables.ephemeralEnv.join(", ")',
-            "no NVIDIA_VISIBLE_DEVICES and kin",
         ),
     ),
 )
@@ -199,8 +173,40 @@ STATUS: Final = Policy(
         Validation(
             "operator-status",
             "!variables.operator || variables.movedStatus.size() == 0",
-            'variables.operator ? variables.movedStatus.join(", ") + " changed" : ""',
+            '"more than the reason why a gated pod waits"',
             "the operator says why a gated pod waits, and nothing else",
+        ),
+    ),
+)
+
+EPHEMERAL: Final = Policy(
+    name="sovereign-gpu-pod-ephemeral",
+    purpose="Ephemeral containers of tenants' pods: no devices, no privileges.",
+    match=(Match("", ("pods/ephemeralcontainers",), ("UPDATE",)),),
+    scope=Scope.GOVERNED,
+    variables=(
+        Variable("ephemeral", "dyn(object.spec.?ephemeralContainers.orValue([]))"),
+        Variable("ephemeralPrivileged", privileged("variables.ephemeral")),
+        Variable(
+            "ephemeralEnv",
+            "variables.ephemeral.filter(c, c.?env.orValue([]).exists(e,"
+            f" e.name in {json.dumps(DEVICE_ENV)})).map(c, c.name)",
+        ),
+    ),
+    validations=(
+        Validation(
+            "ephemeral-privileged",
+            "variables.ephemeralPrivileged.size() == 0",
+            '"privileged, or a capability that amounts to it, in ephemeral container "'
+            ' + variables.ephemeralPrivileged.join(", ")',
+            "unprivileged ephemeral containers",
+        ),
+        Validation(
+            "ephemeral-device-env",
+            "variables.ephemeralEnv.size() == 0",
+            '"a variable that hands out GPUs in ephemeral container "'
+            ' + variables.ephemeralEnv.join(", ")',
+            "no NVIDIA_VISIBLE_DEVICES and kin",
         ),
     ),
 )
