@@ -1,0 +1,175 @@
+"""A waiting pod is told why when that has lasted: once per reason, not once per number."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sovereign_gpu.cluster.errors import ApiError
+from sovereign_gpu.cluster.writer import Lane, Write
+from sovereign_gpu.controller import waits as module
+from sovereign_gpu.controller.waits import Waits
+from sovereign_gpu.core.engine import Engine
+from sovereign_gpu.core.model import (
+    Constraints,
+    Namespace,
+    Pod,
+    Policy,
+    Pool,
+    Resources,
+    Tenant,
+)
+from sovereign_gpu.names import GATE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+POOL = Pool("munich", "DE", "eu-de-muc")
+POLICY = Policy("eu-only", frozenset({"DE"}))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Desk:
+    """Queue and notices of an operator, and what it sent."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.sent: list[Write] = []
+        self.backlog = 0
+        self.engine = Engine()
+        self.engine.put_namespace(Namespace("acme", tenant="acme"))
+        self.waits = Waits(self.engine, self)  # type: ignore[arg-type]
+        self.tenants([Tenant("acme", ("acme",), ("eu-only",), (("munich", 0),))])
+
+    def tenants(self, tenants: Iterable[Tenant]) -> None:
+        self.engine.configure([POOL], tenants, [POLICY])
+        self.engine.plan(10)
+
+    def submit(self, write: Write) -> None:
+        self.sent.append(write)
+
+    def queued(self, lane: Lane) -> int:
+        assert lane is Lane.REPORT
+        return self.backlog
+
+    def pod(self, uid: str = "one", *, message: str = "", gates: tuple[str, ...] = ()) -> None:
+        self.engine.put_pod(
+            Pod(
+                uid,
+                "acme",
+                uid,
+                0.0,
+                Resources(gpus=1),
+                Constraints(),
+                gates=(GATE, *gates),
+                message=message,
+            )
+        )
+        self.engine.plan(10)
+
+    def after(self, seconds: float) -> list[str]:
+        """Look after some time; return the messages sent."""
+        self.clock.now += seconds
+        self.sent.clear()
+        self.waits.look()
+        return [write.body["status"]["conditions"][0]["message"] for write in self.sent]
+
+
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return Desk(clock)
+
+
+def test_a_reason_is_told_once_after_it_has_lasted(desk: Desk) -> None:
+    desk.pod()
+    assert desk.after(0) == []
+    assert desk.after(4.9) == []
+    (message,) = desk.after(0.2)
+    assert message.startswith("NeverFits: ")
+    assert desk.sent[0].path == "/api/v1/namespaces/acme/pods/one/status"
+    assert desk.sent[0].body["metadata"] == {"uid": "one"}
+    assert desk.after(600) == []
+
+
+def test_another_reason_is_told_when_it_has_lasted_longer(desk: Desk) -> None:
+    desk.pod()
+    desk.after(0)
+    desk.after(6)
+    desk.tenants([])
+    assert desk.after(0) == []
+    assert desk.after(59) == []
+    (message,) = desk.after(2)
+    assert message.startswith("TenantQuotaMissing: ")
+
+
+def test_a_reason_that_comes_and_goes_is_not_told(desk: Desk) -> None:
+    desk.pod()
+    desk.after(0)
+    desk.after(6)
+    tenant = Tenant("acme", ("acme",), ("eu-only",), (("munich", 0),))
+    for _ in range(5):
+        desk.tenants([])
+        assert desk.after(30) == []
+        desk.tenants([tenant])
+        assert desk.after(31) == []
+
+
+def test_what_the_pod_shows_from_an_earlier_operator_is_not_told_again(desk: Desk) -> None:
+    desk.pod(message="NeverFits: asks for 1 GPUs")
+    assert [desk.after(10), desk.after(100)] == [[], []]
+
+
+def test_kubernetes_own_message_is_no_reason_of_ours(desk: Desk) -> None:
+    desk.pod(message="Scheduling is blocked due to non-empty scheduling gates")
+    desk.after(0)
+    assert len(desk.after(6)) == 1
+
+
+def test_a_refused_notice_is_sent_again(desk: Desk) -> None:
+    desk.pod()
+    desk.after(0)
+    desk.after(6)
+    desk.sent[0].done(ApiError(409, "conflict"))
+    assert len(desk.after(0)) == 1
+    desk.sent[0].done(None)
+    assert desk.after(100) == []
+
+
+def test_the_answer_about_a_pod_that_is_gone_is_nobodys_business(desk: Desk) -> None:
+    desk.pod()
+    desk.after(0)
+    desk.after(6)
+    (write,) = desk.sent
+    desk.engine.remove_pod("one")
+    assert desk.after(0) == []
+    write.done(ApiError(404, "not found"))
+    assert desk.after(100) == []
+
+
+def test_a_pod_that_is_held_by_the_gate_of_another_is_told_so(desk: Desk) -> None:
+    desk.pod(gates=("example.com/data",))
+    desk.after(0)
+    (message,) = desk.after(6)
+    assert message == "Held: waits for the scheduling gates of others: example.com/data"
+
+
+def test_notices_leave_room_for_other_writes(desk: Desk) -> None:
+    for number in range(10):
+        desk.pod(f"pod-{number}")
+    desk.after(0)
+    desk.backlog = 60
+    assert len(desk.after(6)) == 4
+    desk.backlog = 64
+    assert desk.after(0) == []
+    desk.backlog = 0
+    assert len(desk.after(0)) == 6
