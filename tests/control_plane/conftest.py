@@ -13,7 +13,7 @@ from rig.control_plane import Rig
 from rig.nodes import create_nodes
 from rig.users import PLATFORM_ADMIN
 from tests.control_plane.cluster import NOWHERE, Cluster, Site, forbidden
-from tests.control_plane.processes import Process, clear_the_way
+from tests.control_plane.processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +29,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     profile = os.environ.get("SOVEREIGN_GPU_PROFILE", "1.36")
     with Rig("product", root=root, profile=profile) as rig:
         product.install(rig)
-        clear_the_way(rig.client(PLATFORM_ADMIN))
         nodes = create_nodes(rig, NODES, region=NOWHERE, prefix="gpu")
         log = root / "operator.log"
         operator = product.OperatorProcess(rig, log=log)

@@ -13,22 +13,10 @@ from rig.product import NAME, NAMESPACE, OperatorProcess
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rig.client import Client
     from rig.control_plane import Rig
 
 
-LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
-LEASE = f"{LEASES}/{NAME}"
-
-
-def clear_the_way(admin: Client) -> None:
-    """Leave a lease that was given back, as an orderly end does.
-
-    Where there is none, nobody knows how long the last holder's lasted, and a start waits.
-    """
-    spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "leaseTransitions": 0}
-    body = {"metadata": {"name": NAME, "namespace": NAMESPACE}, "spec": spec}
-    admin.create(LEASES, body).must()
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{NAME}"
 
 
 class Process(OperatorProcess):

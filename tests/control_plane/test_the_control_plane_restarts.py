@@ -17,7 +17,7 @@ from rig.control_plane import Rig
 from rig.nodes import create_nodes
 from rig.users import PLATFORM_ADMIN
 from tests.control_plane.cluster import NOWHERE, Cluster, pod
-from tests.control_plane.processes import Process, clear_the_way
+from tests.control_plane.processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,6 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     profile = os.environ.get("SOVEREIGN_GPU_PROFILE", "1.36")
     with Rig("restart", root=tmp_path / "rig", profile=profile, kwok=False) as made:
         product.install(made)
-        clear_the_way(made.client(PLATFORM_ADMIN))
         yield made
 
 
