@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from rig.control_plane import Rig, default_root
 from rig.demo.scene import OFFICE_USER
 from rig.errors import RigError
 from rig.processes import Identity
+from rig.product import TREE
 
 if TYPE_CHECKING:
     from rig.demo.scene import Scene
@@ -92,4 +94,5 @@ def _instructions(scene: Scene) -> list[str]:
 
 
 def _end_command(name: str) -> str:
-    return "python -m rig.demo --end" + ("" if name == "demo" else f" --name {name}")
+    named = "" if name == "demo" else f" --name {name}"
+    return f"(cd {TREE} && PYTHONPATH=operator:. {sys.executable} -m rig.demo --end{named})"
