@@ -30,9 +30,9 @@ from rig.errors import RigError
 RESULTS = Path(__file__).parent / "results"
 POOL, POLICY = "crash", "crash-eu"
 REGION = "eu-de-crash"
-LEASE_SECONDS = 2
+LEASE_SECONDS = 3
 _SEED = 20
-_PATIENCE = 600.0
+_PATIENCE = 300.0
 _API = "/apis/sovereign-gpu.io/v1alpha1"
 
 
@@ -79,6 +79,8 @@ class Outcome:
     """Kills of a process as soon as it was started."""
     seconds: float = 0.0
     rows: list[Row] = field(default_factory=list)
+    lost_leases: int = 0
+    """Processes that ended by themselves because the lease could not be renewed in time."""
     landed_unanswered: int = 0
     """Releases that took effect although the operator was dead before it could be told."""
     released_twice: list[str] = field(default_factory=list)
@@ -124,7 +126,7 @@ def run(rig: Rig, plan: Plan) -> Outcome:
             sender.start()
             releases = _torment(operator, trail, plan, outcome)
             sender.join()
-            _settle(recorder, plan)
+            _settle(recorder, plan, operator, outcome)
             outcome.seconds = round(time.monotonic() - began, 1)
             releases += [event for event in trail.events() if lifts_gate(event)]
             _judge(rig, plan, recorder, releases, outcome)
@@ -171,10 +173,12 @@ def _torment(
             if time.monotonic() > deadline:
                 raise RigError(f"no {wanted} releases within {_PATIENCE:.0f} s")
             releases += [event for event in trail.events() if lifts_gate(event)]
+            _revive(operator, outcome)
             time.sleep(0.02)
         outcome.kills_while_standing_by += wanted == 0
         operator.kill()
         operator.start(wait=False)
+        print(f"killed, {_answered(releases)} pods released so far", flush=True)
     return releases
 
 
@@ -182,7 +186,18 @@ def _answered(patches: list[dict[str, Any]]) -> int:
     return sum(map(audit.succeeded, patches))
 
 
-def _settle(recorder: Recorder, plan: Plan) -> None:
+def _revive(operator: product.OperatorProcess, outcome: Outcome) -> None:
+    """Start a process again that ended by itself, as a kubelet would."""
+    try:
+        operator.pid  # noqa: B018 – asking is the check
+    except RigError:
+        outcome.lost_leases += 1
+        operator.start(wait=False)
+
+
+def _settle(
+    recorder: Recorder, plan: Plan, operator: product.OperatorProcess, outcome: Outcome
+) -> None:
     """Wait until all quotas are full for good: only pods that last for ever run."""
 
     def is_settled(number: int) -> bool:
@@ -194,6 +209,7 @@ def _settle(recorder: Recorder, plan: Plan) -> None:
         )
 
     def settled() -> bool:
+        _revive(operator, outcome)
         return all(is_settled(number) for number in range(plan.tenants))
 
     wait_for(settled, _PATIENCE, "all pods to be bound, finished or waiting for a full quota")
@@ -362,6 +378,7 @@ def show(outcome: Outcome) -> None:
         print(f"{row.finished:>10}{row.bound:>7}{row.waiting:>9}")
     print(
         f"{outcome.kills_while_standing_by} kills of a process that had only just begun, "
+        f"{outcome.lost_leases} lost leases, "
         f"{outcome.landed_unanswered} releases landed after the death of their sender"
     )
     for fault in outcome.faults:
