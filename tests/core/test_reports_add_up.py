@@ -108,6 +108,19 @@ def test_pods_that_no_plan_has_looked_at_are_pending_without_a_reason() -> None:
     assert not found.waiting
 
 
+def test_pods_are_pending_in_the_pool_that_their_wait_speaks_of() -> None:
+    made = engine(
+        node("m1"),
+        node("p1", pool="paris", labels={names.REGION_LABEL: "fr-1"}),
+        pools=(munich(), Pool("paris", "FR", "fr-1")),
+        tenants=(replace(tenant(), guaranteed=(("munich", 1), ("paris", 8))),),
+    )
+    put(made, pod(2, cpu=99_000), pod(2, cpu=99_000), pod(9))
+    rows = report.tenants(made)["acme"].pools
+    assert (rows["munich"].pending_pods, rows["munich"].pending_gpus) == (1, 9)
+    assert (rows["paris"].pending_pods, rows["paris"].pending_gpus) == (2, 4)
+
+
 def test_a_tenant_without_object_is_shown_while_it_runs_or_waits() -> None:
     made = busy()
     put(made, pod(2, "acme-train"))

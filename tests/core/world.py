@@ -155,7 +155,9 @@ class World:
         if pod is None:
             return
         ours = tuple(gate for gate in pod.gates if gate == names.GATE)
-        if len(ours) < len(pod.gates):
+        if ours and self.some(0.1):  # an admin lifts it, or a patch lands that was given up
+            self._store(replace(pod, gates=tuple(g for g in pod.gates if g != names.GATE)))
+        elif len(ours) < len(pod.gates):
             self._store(replace(pod, gates=ours))
         elif pod.node:
             demand = pod.demand._replace(cpu=self.pick((0, 1000, 9000)))

@@ -200,9 +200,9 @@ class State:
         self._wake(after)
 
     def _reseat(self, name: str) -> None:
-        pool = self.pool_of_node.get(name)
-        floor = self.floors.get(pool) if pool else None
-        if floor is not None and pool is not None:
+        pool = self.pool_of_node.get(name, "")
+        floor = self.floors.get(pool)
+        if floor is not None:
             node = self.nodes[name]
             usable = self.usable(node, self.pools[pool])
             load, bit = self.ledger.loads.get(name), self.feasible.bits[name]
