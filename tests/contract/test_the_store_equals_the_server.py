@@ -212,6 +212,7 @@ async def test_a_connection_cut_in_the_middle_of_a_line_loses_nothing(
             fake.put(PATH, "p1", pod("p1", gated=False))
             await follower.until_equal()
             assert len(fake.lists(PATH)) == 1
+            assert follower.informer.health.failures == 1
         fake.seen.clear()
 
 

@@ -276,6 +276,25 @@ class TestUnknownAnswers:
         desk.fake.always = lambda _: None
         await desk.answered(206)
 
+    async def test_retries_that_hang_leave_half_of_the_places_to_others(self, desk: Desk) -> None:
+        hang = asyncio.Event()
+        tried: Counter[str] = Counter()
+
+        def judge(seen: Seen) -> Answer | None:
+            tried[seen.path] += 1
+            if not seen.path.startswith("/pods/bad"):
+                return None
+            return Answer(status=500) if tried[seen.path] == 1 else Answer(until=hang)
+
+        desk.fake.always = judge
+        for i in range(4):
+            desk.submit(f"bad{i}", lane=Lane.RELEASE, persist=True)
+        for i in range(40):
+            desk.submit(f"good{i}", lane=Lane.RELEASE, persist=True)
+        await desk.answered(40)
+        hang.set()
+        await desk.answered(44)
+
     async def test_a_storm_raises_neither_what_is_in_flight_nor_is_anything_lost(
         self, desk: Desk, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -342,6 +361,18 @@ class TestThrottling:
         await desk.answered(34)
         assert desk.writer.limit == 4
 
+    async def test_many_answers_to_one_overload_are_one_sign_of_it(
+        self, fake: FakeApi, api: Api
+    ) -> None:
+        desk = Desk(fake, Writer(api, most=32, retry=QUICK))
+        fake.answers["PATCH", "/pods"].extend([Answer(status=429)] * 32)
+        for i in range(32):
+            desk.submit(f"a{i}")
+        await desk.answered(32)
+        assert desk.writer.counters.throttled == 32
+        assert desk.writer.limit >= 16
+        await desk.writer.close(0.0)
+
     async def test_all_writes_pause_for_as_long_as_the_server_asks(
         self, fake: FakeApi, api: Api, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -398,6 +429,18 @@ class TestEnding:
         desk.fake.always = lambda _: Answer(cut=True)
         desk.submit("a", lane=Lane.RELEASE, persist=True)
         await desk.fake.until(lambda: len(desk.fake.writes()) > 2)
+        assert not await desk.writer.close(10.0)
+
+    async def test_a_release_that_waits_for_its_next_try_is_reported(
+        self, fake: FakeApi, api: Api
+    ) -> None:
+        desk = Desk(fake, Writer(api, retry=Backoff(3600.0, 3600.0)))
+        fake.always = lambda _: Answer(cut=True, applied=True)
+        desk.submit("a", lane=Lane.RELEASE, persist=True)
+        await fake.until(lambda: len(fake.writes()) == 1)
+        async with asyncio.timeout(10):
+            while not desk.writer.retrying:  # noqa: ASYNC110
+                await asyncio.sleep(0)
         assert not await desk.writer.close(10.0)
 
     async def test_a_release_whose_last_try_gets_no_answer_is_reported(

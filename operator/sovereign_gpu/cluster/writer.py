@@ -28,6 +28,8 @@ _MOST_PAUSE = 10.0
 """Seconds that the server may make us pause at most."""
 _STORM = 2.0
 """Seconds between first tries when nothing is answered any more."""
+_LEAST = 2.0
+"""Requests in flight at the worst of times: one may hang."""
 _ONE_SIGN = 1.0
 """Seconds in which many answers to one overload count as one."""
 
@@ -177,6 +179,7 @@ class Writer:
             attempt = self._next(now)
             if attempt is None:
                 break
+            attempt.number += 1
             self._asking.add(attempt)
             task = asyncio.create_task(self._send(attempt))
             self._tasks.add(task)
@@ -202,15 +205,15 @@ class Writer:
         self._pump()
 
     def _next(self, now: float) -> _Attempt | None:
-        due = bool(self._retries) and self._retries[0][0] <= now
+        # Retries may hang as they did before: half of the places are out of their reach.
         tried_before = sum(1 for attempt in self._asking if attempt.number > 1)
-        if due and tried_before < max(1, self.limit // 2):
+        if self._retries and self._retries[0][0] <= now and tried_before < max(1, self.limit // 2):
             return heapq.heappop(self._retries)[2]
         write = self._fresh()
-        if write is not None:
-            self._busy.add(write.key)
-            return _Attempt(write, self._retry.first)
-        return heapq.heappop(self._retries)[2] if due else None
+        if write is None:
+            return None
+        self._busy.add(write.key)
+        return _Attempt(write, self._retry.first)
 
     def _fresh(self) -> Write | None:
         turn = self._sequence % _CYCLE
@@ -228,7 +231,6 @@ class Writer:
     # --- sending it -------------------------------------------------------------------------
     async def _send(self, attempt: _Attempt) -> None:
         write = attempt.write
-        attempt.number += 1
         error = await self._ask(write)
         self._asking.discard(attempt)
         if self._learn(attempt, error):
@@ -309,7 +311,7 @@ class Writer:
         self.counters.throttled += 1
         if now - self._slowed_at > _ONE_SIGN:
             self._slowed_at = now
-            self.limit = max(1.0, self.limit / 2)
+            self.limit = max(min(_LEAST, self._most), self.limit / 2)
         self._resume_at = max(self._resume_at, now + min(pause, _MOST_PAUSE))
 
     def _count(self, counter: dict[str, int], write: Write) -> None:
