@@ -218,7 +218,7 @@ _HOST: Final = (
         _TENANT + "variables.foreignHostPaths.size() == 0",
         '"hostPath " + variables.foreignHostPaths.join(", ")',
         "hostPath volumes only below: ",
-        '$hostPaths.join(", ")',
+        '$hostPaths.size() == 0 ? "none" : $hostPaths.join(", ")',
     ),
     Validation(
         "privileged",
