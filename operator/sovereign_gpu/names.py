@@ -21,8 +21,6 @@ REQUESTED_BY: Final = "sovereign-gpu.io/requested-by"
 POOL_LABEL: Final = "sovereign-gpu.io/pool"
 DECISION: Final = "sovereign-gpu.io/decision"
 RELEASED_BY: Final = "sovereign-gpu.io/released-by"
-POD_CONDITION: Final = "sovereign-gpu.io/QuotaReserved"
-"""Condition on waiting pods; its reason is one of the closed enum of reasons."""
 
 # --- namespaces -------------------------------------------------------------------------
 TENANT_LABEL: Final = "sovereign-gpu.io/tenant"

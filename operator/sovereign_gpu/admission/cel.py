@@ -20,7 +20,6 @@ _STRINGS: Final = {
     "GATE": names.GATE,
     "OURS": names.POD_METADATA_PREFIX,
     "REQUESTED_BY": names.REQUESTED_BY,
-    "CONDITION": names.POD_CONDITION,
     "TENANT": names.TENANT_LABEL,
     "RESIDENCY": names.RESIDENCY,
     "REGIONS": names.REGIONS,

@@ -137,8 +137,8 @@ def _others(which: str) -> str:
     # A waiting pod says why in PodScheduled, whose reason is SchedulingGated while a gate is
     # there; kube-scheduler takes the condition over afterwards.
     return (
-        f"{which}.status.?conditions.orValue([]).filter(c, c.type != $CONDITION && !("
-        'c.type == "PodScheduled" && c.?reason.orValue("") == "SchedulingGated"))'
+        f"{which}.status.?conditions.orValue([]).filter(c,"
+        ' c.type != "PodScheduled" || c.?reason.orValue("") != "SchedulingGated")'
     )
 
 
