@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -12,7 +11,6 @@ from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.model import (
     Constraints,
     Namespace,
-    PatchShape,
     Pod,
     Pool,
     Reason,
@@ -164,6 +162,13 @@ def test_a_large_pod_that_does_not_fit_lets_smaller_ones_pass() -> None:
     assert [r.pod.uid for r in put(made, large, small)] == [small.uid]
 
 
+def test_a_size_that_no_longer_fits_is_passed_over_for_all_its_shapes() -> None:
+    made = engine(node(), tenants=(tenant(guaranteed=5),))
+    pods = [pod(4), pod(4, cpu=1000), pod(1), pod(4, cpu=2000)]
+    assert [r.pod.uid for r in put(made, *pods)] == [pods[0].uid, pods[2].uid]
+    assert {wait(made, p)[0] for p in (pods[1], pods[3])} == {Reason.QUOTA_EXHAUSTED}
+
+
 def test_tenants_take_turns_by_how_full_their_guarantees_are() -> None:
     made = engine(
         *(node(f"n{n}") for n in range(4)), tenants=(tenant(guaranteed=4), tenant("bolt", 12))
@@ -189,6 +194,18 @@ def test_the_limit_holds_and_the_rest_stays_due() -> None:
     assert made.plan(0) == []
     assert [len(made.plan(4)), len(made.plan(4)), len(made.plan(4))] == [4, 2, 0]
     assert not made.due
+
+
+def test_told_twice_nothing_changes() -> None:
+    made = engine(node())
+    waiting = pod(9)
+    put(made, waiting)
+    made.put_node(node())
+    made.put_namespace(Namespace("acme-train", "acme"))
+    made.put_pod(waiting)
+    assert not made.due
+    made.remove_pod("nobody")
+    assert len(made.queues["acme"]) == 1
 
 
 # --- nodes ---------------------------------------------------------------------------------
@@ -342,47 +359,3 @@ def test_a_tenant_that_is_gone_leaves_its_pods_counted_and_gated() -> None:
     assert plan(made) == []
     assert counted(made) == (2, 0)
     assert wait(made, waiting)[0] is Reason.TENANT_QUOTA_MISSING
-
-
-# --- how a release binds -----------------------------------------------------------------------
-def test_only_a_pod_that_would_be_replaced_and_follows_nobody_is_pinned() -> None:
-    cases = {(True, False): True, (True, True): False, (False, False): False, (False, True): False}
-    for (controlled, follows), pinned in cases.items():
-        made = engine(node())
-        (release,) = put(made, pod(1, controlled=controlled, follows_others=follows))
-        assert release.pinned is pinned
-
-
-def test_a_bare_pod_is_left_a_few_nodes_that_take_it() -> None:
-    nodes = [node(f"n{n}") for n in range(6)]
-    full = pod(8, gates=(), node="n5")
-    made = engine(*nodes)
-    (release,) = put(made, full, pod(1))
-    assert len({release.node, *release.spares}) == 4
-    assert "n5" not in release.spares
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"controlled": True},
-        {"follows_others": True},
-        {"shape": PatchShape(required=((True, False),))},
-    ],
-)
-def test_others_are_left_to_kube_scheduler_or_pinned(fields: dict[str, Any]) -> None:
-    made = engine(node("n1"), node("n2"))
-    (release,) = put(made, pod(1, **fields))
-    assert release.spares == ()
-
-
-def test_pods_fill_a_used_node_before_an_empty_one() -> None:
-    made = engine(node("n1"), node("n2"), node("n3"))
-    made.put_pod(pod(3, "gpu-operator", gates=(), node="n2"))
-    assert [r.node for r in put(made, pod(2), pod(3))] == ["n2", "n2"]
-
-
-def test_cpu_and_memory_are_placed_by_as_well() -> None:
-    made = engine(node("n1", cpu=4000), node("n2", memory=10), node("n3"))
-    (release,) = put(made, pod(1, cpu=5000, memory=11))
-    assert release.node == "n3"

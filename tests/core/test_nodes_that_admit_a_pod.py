@@ -130,6 +130,60 @@ def test_an_operator_that_the_cluster_does_not_know_tolerates_nothing(operator: 
     assert not tolerates(Toleration("gpu", operator, "5", ""), Taint("gpu", "5", "NoSchedule"))
 
 
+@pytest.mark.parametrize(
+    ("requirement", "expected"),
+    [
+        (Requirement("zone", "In", ("a", "c")), {"n1"}),
+        (Requirement("zone", "NotIn", ("a", "c")), {"n2", "n3"}),
+        (Requirement("zone", "Exists"), {"n1", "n2"}),
+        (Requirement("zone", "DoesNotExist"), {"n3"}),
+        (Requirement("size", "Gt", ("4",)), {"n2"}),
+        (Requirement("size", "Lt", ("8",)), {"n1"}),
+        (Requirement("size", "Near", ("8",)), set()),
+    ],
+)
+def test_each_operator_on_labels(requirement: Requirement, expected: set[str]) -> None:
+    index = FeasibleNodes()
+    for name, labels in {
+        "n1": {"zone": "a", "size": "4"},
+        "n2": {"zone": "b", "size": "8"},
+        "n3": {"size": "huge"},
+    }.items():
+        index.put(Node(name, labels, (), Resources(), Resources(), ready=True, unschedulable=False))
+    assert admitted(index, Constraints(terms=(NodeTerm((requirement,)),))) == expected
+
+
+@pytest.mark.parametrize(
+    ("requirement", "expected"),
+    [
+        (Requirement("metadata.name", "In", ("n1", "gone")), {"n1"}),
+        (Requirement("metadata.name", "NotIn", ("n1",)), {"n2"}),
+        (Requirement("spec.other", "In", ("n1",)), set()),
+    ],
+)
+def test_each_operator_on_fields(requirement: Requirement, expected: set[str]) -> None:
+    index = FeasibleNodes()
+    for name in ("n1", "n2"):
+        index.put(Node(name, {}, (), Resources(), Resources(), ready=True, unschedulable=False))
+    assert admitted(index, Constraints(terms=(NodeTerm((), (requirement,)),))) == expected
+
+
+@pytest.mark.parametrize(
+    ("toleration", "expected"),
+    [
+        (Toleration("gpu", "Exists"), True),
+        (Toleration("", "Exists"), True),
+        (Toleration("gpu", "Equal", "x", "NoSchedule"), True),
+        (Toleration("gpu", "", "x"), True),
+        (Toleration("gpu", "Equal", "y"), False),
+        (Toleration("other", "Exists"), False),
+        (Toleration("gpu", "Exists", "", "NoExecute"), False),
+    ],
+)
+def test_each_way_to_tolerate(toleration: Toleration, *, expected: bool) -> None:
+    assert tolerates(toleration, Taint("gpu", "x", "NoSchedule")) is expected
+
+
 def test_a_term_that_asks_nothing_admits_no_node() -> None:
     index = FeasibleNodes()
     index.put(Node("n0", {}, (), Resources(), Resources(), ready=True, unschedulable=False))

@@ -65,6 +65,19 @@ def test_reservations_are_not_free_and_not_bound() -> None:
     assert (found.free.gpus, found.spare) == (2, 6)
 
 
+def test_what_the_best_node_had_is_forgotten_with_it() -> None:
+    floor = Floor()
+    for number, memory in enumerate((1, 5, 9)):
+        floor.put(f"n{number}", place(number, 4, number, memory))
+    floor.put("n0", None)
+    floor.put("n2", None)
+    assert floor.choose(Resources(1, 1, 6), 0b111) is None
+    assert floor.choose(Resources(1, 1, 6), 0b111) is None
+    found = floor.choose(Resources(1, 1, 5), 0b111)
+    assert found is not None
+    assert found.node.name == "n1"
+
+
 def test_a_node_that_claims_any_number_of_devices_costs_one_entry() -> None:
     floor = Floor()
     floor.put("liar", place(0, 10**18, 0, 0))

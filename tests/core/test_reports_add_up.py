@@ -93,10 +93,10 @@ def test_the_numbers_of_a_tenant() -> None:
 
 def test_the_message_of_a_reason_is_that_of_its_oldest_pod() -> None:
     made = engine(node(), tenants=(tenant(guaranteed=2),))
-    young, old = pod(4, created=9.0), pod(3, created=1.0)
-    put(made, young, old)
+    young, old, middle = pod(4, created=9.0), pod(3, created=1.0), pod(5, created=5.0)
+    put(made, young, old, middle)
     row = report.tenants(made)["acme"].waiting[Reason.NEVER_FITS]
-    assert (row.pods, row.gpus, row.oldest) == (2, 7, 1.0)
+    assert (row.pods, row.gpus, row.oldest) == (3, 12, 1.0)
     assert "asks for 3" in row.message
 
 
