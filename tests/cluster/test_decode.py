@@ -183,6 +183,8 @@ def test_the_shape_tells_whether_there_are_labels_and_annotations() -> None:
         {"volumes": [{"ephemeral": {}}]},
         {"initContainers": [{"ports": [{"containerPort": 1}, {"hostPort": 80}]}]},
         {"containers": [{"ports": [{"hostPort": 80}]}]},
+        {"containers": [{"resources": {"requests": {"ephemeral-storage": "1Gi"}}}]},
+        {"resources": {"requests": {"hugepages-2Mi": "2Mi"}}},
     ],
 )
 def test_where_kube_scheduler_must_choose(spec: dict[str, Any]) -> None:

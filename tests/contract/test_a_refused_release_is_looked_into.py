@@ -116,6 +116,17 @@ async def test_nobody_knows_keeps_them_charged_until_somebody_does(
     assert not scene.charged
 
 
+async def test_a_try_that_lands_after_the_refusal_of_another_is_counted(scene: Scene) -> None:
+    scene.releaser.timeout = 0.2
+    scene.fake.put(PODS, "p", pod())
+    scene.fake.answers["PATCH", PODS].insert(0, Answer(status=500))
+    scene.send()
+    await scene.fake.until(lambda: len(scene.fake.seen) == 2)
+    scene.fake.put(PODS, "p", pod(gated=False))
+    await woken(scene)
+    assert scene.charged
+
+
 async def test_an_answer_about_a_pod_that_is_gone_by_then_leaves_no_ghost(scene: Scene) -> None:
     late = asyncio.Event()
     scene.fake.put(PODS, "p", pod(gated=False, node="n"))

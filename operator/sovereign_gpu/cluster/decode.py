@@ -28,6 +28,8 @@ from sovereign_gpu.core.model import (
 )
 
 TERMINAL = frozenset({"Succeeded", "Failed"})
+_PLACED_BY = frozenset({"cpu", "memory", names.GPU_RESOURCE})
+"""Resources the engine counts on nodes; what else a pod asks for, kube-scheduler must look at."""
 
 T = TypeVar("T")
 _shared: dict[Any, Any] = {}
@@ -161,12 +163,20 @@ def _requirement(source: wire.Expression) -> Requirement:
     return Requirement(source["key"], source["operator"], tuple(source.get("values", ())))
 
 
+def _asked_for(spec: wire.PodSpec) -> set[str]:
+    requests = [spec.get("resources", {}).get("requests", {}), spec.get("overhead", {})]
+    requests += map(_requests, (*spec.get("containers", ()), *spec.get("initContainers", ())))
+    return {name for each in requests for name in each}
+
+
 def _follows_others(spec: wire.PodSpec, affinity: wire.Affinity) -> bool:
     if "podAffinity" in affinity or "podAntiAffinity" in affinity:
         return True
     if spec.get("topologySpreadConstraints"):
         return True
     if any("persistentVolumeClaim" in v or "ephemeral" in v for v in spec.get("volumes", ())):
+        return True
+    if _asked_for(spec) - _PLACED_BY:
         return True
     return any(
         port.get("hostPort")

@@ -34,6 +34,8 @@ class ApiError(ClusterError):
         self.status = status
         self.message = message
         self.retry_after = retry_after
+        self.unsettled = False
+        """An earlier try of the same write had no clear answer and may still land."""
 
 
 class UncertainError(ClusterError):

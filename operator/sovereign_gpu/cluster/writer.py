@@ -284,6 +284,7 @@ class Writer:
             return True
         self._failed_first_tries = 0
         if error is not None:
+            error.unsettled = attempt.unknown
             self._count(self.counters.refused, write)
             return False
         self._count(self.counters.accepted, write)

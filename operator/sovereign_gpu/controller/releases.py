@@ -83,6 +83,9 @@ class Releaser:
         # Unknown and given up happens only while we end: the next leader reads the truth.
 
     async def _look_again(self, pod: Pod, refusal: ApiError) -> None:
+        if refusal.unsettled:
+            # An earlier try may still be on its way; it cannot outlast its own time-out.
+            await asyncio.sleep(self.timeout)
         while True:
             try:
                 content = await self.api.request("GET", pod_path(pod))

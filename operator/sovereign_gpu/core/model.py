@@ -115,7 +115,7 @@ class Pod:
     controlled: bool = False
     """An owner would replace this pod if it were deleted."""
     follows_others: bool = False
-    """Volumes, pod (anti)affinity, spread or host ports: kube-scheduler must choose the node."""
+    """Volumes, other pods, ports or resources decide as well: kube-scheduler chooses the node."""
     shape: PatchShape = _EMPTY_SHAPE
     message: str = ""
     """Message of the PodScheduled condition while gated (what we last told the user)."""
