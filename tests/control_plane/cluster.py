@@ -128,7 +128,15 @@ class Site:
         self.put("GpuPool", name, {"location": location, **(spec or {})})
         for node in self.take(nodes):
             self.enrol(node, name, region)
-        self.pool_status(name, lambda status: status["gpus"]["capacity"] >= GPUS_PER_NODE * nodes)
+        # The metrics show the books as they are; the status follows some seconds behind.
+        wait_for(
+            lambda: (
+                max(self.cluster.series("pool_capacity_gpus", pool=name), default=-1)
+                >= GPUS_PER_NODE * nodes
+            ),
+            30.0,
+            f"pool {name} to be counted",
+        )
         return name
 
     def take(self, count: int) -> list[str]:

@@ -52,9 +52,10 @@ def site(cluster: Cluster) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def alone(cluster: Cluster) -> Iterator[None]:
     """Without the session's operator."""
-    cluster.operator.terminate()
+    usual = cluster.operator
+    usual.terminate()
     yield
-    cluster.operator.start()
+    cluster.operator = usual.start()
 
 
 @pytest.fixture
@@ -66,6 +67,7 @@ def start(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., Process]]:
         process = Process(cluster.rig, tmp_path / f"operator-{len(made)}.log", lease)
         made.append(process)
         process.start(wait=wait)
+        cluster.operator = process
         return process
 
     yield begin

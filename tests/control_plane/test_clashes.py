@@ -71,6 +71,7 @@ def test_a_region_stays_in_the_country_of_the_pool_that_was_there(
     site: Site, tenant: Tenant
 ) -> None:
     pool, rival = site.name("pool"), site.name("a-rival")
+    site.pool_status(pool, lambda s: conditions(s)["Ready"]["status"] == "True")
     location = {"country": "FR", "region": site.region}
     site.put("GpuPool", rival, {"location": location})
     told = conditions(site.pool_status(rival, lambda s: _clashing(s) == "True"))

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 STATUS_MANAGER = "sovereign-gpu-status"
 
 
-def _populate(site: Site) -> Tenant:
+def _populate(site: Site, country: str) -> Tenant:
     """A tenant with one pod that runs and one that waits."""
-    made = site.tenant("acme", {site.pool(): 1}, [site.policy()])
+    policy = site.policy(countries={"include": [country]})
+    made = site.tenant("acme", {site.pool(country=country): 1}, [policy])
     site.submit(made, pod("runs"))
     site.bound(made, "runs")
     site.submit(made, pod("waits"))
@@ -39,8 +40,11 @@ def hall(cluster: Cluster) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def settled(hall: Site) -> Tenant:
-    """A tenant about which everything has been said."""
-    made = _populate(hall)
+    """A tenant about which everything has been said.
+
+    It is alone in its country: what other tests leave behind them changes nothing here.
+    """
+    made = _populate(hall, "LU")
     hall.told(made, "waits", "QuotaExhausted")
     return made
 
@@ -48,7 +52,7 @@ def settled(hall: Site) -> Tenant:
 @pytest.fixture
 def tenant(site: Site) -> Tenant:
     """A tenant of which a test may delete what it likes."""
-    return _populate(site)
+    return _populate(site, "DE")
 
 
 def _resources(site: Site, tenant: Tenant) -> list[str]:
