@@ -1,0 +1,160 @@
+"""What the books make of an object: numbers and conditions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sovereign_gpu import names
+from sovereign_gpu.controller import status as module
+from sovereign_gpu.controller.marks import Marks
+from sovereign_gpu.controller.registry import Kind, Registry
+from sovereign_gpu.controller.status import Aspect, StatusMaker
+from sovereign_gpu.core.engine import Engine
+from sovereign_gpu.core.model import Constraints, Namespace, Node, Pod, Resources
+from tests.controller.bodies import policy, pool, quota
+
+ROOM = Resources(gpus=8, cpu=64_000, memory=1 << 40)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Books:
+    """Everything that a status is made of."""
+
+    def __init__(self) -> None:
+        self.engine = Engine()
+        self.registry = Registry(lambda: None)
+        self.reserved: dict[str, float] = {}
+        marks = Marks(self.engine, self)  # type: ignore[arg-type]
+        self.maker = StatusMaker(self.engine, self.reserved, marks, lambda: True)
+        for body in (pool(), policy(), quota("acme", "acme")):
+            self.registry.put(body["kind"], body)
+        self.configure()
+        self.engine.put_namespace(Namespace("acme", tenant="acme"))
+
+    def submit(self, _: object) -> None:
+        """Marks are no matter here."""
+
+    def configure(self) -> None:
+        self.engine.configure(*self.registry.specs())
+
+    def node(self, region: str = "eu-de-muc") -> None:
+        labels = {names.NODE_POOL_LABEL: "munich", names.REGION_LABEL: region}
+        self.engine.put_node(Node("gpu-0", labels, (), ROOM, ROOM, ready=True, unschedulable=False))
+
+    def pod(self, uid: str, *, node: str = "", gpus: int = 2) -> None:
+        demand = Resources(gpus=gpus)
+        self.engine.put_pod(
+            Pod(uid, "acme", uid, 0.0, demand, Constraints(), node=node, pool="munich")
+        )
+
+    def of(self, kind: Kind, name: str) -> tuple[dict[str, Any], dict[str, Aspect]]:
+        self.maker.refresh()
+        numbers, aspects = self.maker.make(self.registry.entries[kind, name])
+        return numbers, {aspect.type: aspect for aspect in aspects}
+
+
+@pytest.fixture
+def books() -> Books:
+    return Books()
+
+
+def test_a_released_pod_that_nobody_binds_is_told_after_a_while(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    books.node()
+    books.pod("one")
+    books.pod("two", gpus=1)
+    books.reserved.update(one=1000.0, two=1000.0, gone=0.0)
+    clock.now += 29
+    assert books.of("TenantQuota", "acme")[0]["waiting"] == []
+    clock.now += 2
+    (row,) = books.of("TenantQuota", "acme")[0]["waiting"]
+    assert (row["reason"], row["pods"], row["gpus"]) == ("CannotBind", 2, 3)
+    assert "2 released pods in pool munich are not bound" in row["message"]
+
+
+def test_totals_are_the_sum_over_pools_and_over_quota_is_said(books: Books) -> None:
+    books.node()
+    books.pod("one", node="gpu-0", gpus=6)
+    books.pod("two", gpus=3)
+    numbers, aspects = books.of("TenantQuota", "acme")
+    assert (numbers["total"]["used"], numbers["total"]["reserved"]) == (9, 3)
+    assert aspects["OverQuota"].message == "9 of 8 in pool munich"
+    assert aspects["Ready"].reason == "Assigned"
+
+
+def test_a_running_pod_outside_its_policy_is_a_violation_counted_once(books: Books) -> None:
+    books.node(region="us-east-1")
+    books.pod("one", node="gpu-0")
+    for _ in range(3):
+        numbers, _aspects = books.of("DataResidencyPolicy", "eu-only")
+        assert numbers["violations"] == {"now": 1, "total": 1}
+    books.pod("two", node="gpu-0")
+    assert books.of("DataResidencyPolicy", "eu-only")[0]["violations"] == {"now": 2, "total": 2}
+    books.engine.remove_pod("one")
+    assert books.of("DataResidencyPolicy", "eu-only")[0]["violations"] == {"now": 1, "total": 2}
+
+
+def test_violations_counted_before_a_restart_are_not_counted_again(books: Books) -> None:
+    stored = {"violations": {"now": 1, "total": 7}}
+    books.registry.put("DataResidencyPolicy", {**policy(resourceVersion="2"), "status": stored})
+    books.node(region="us-east-1")
+    books.pod("one", node="gpu-0")
+    assert books.of("DataResidencyPolicy", "eu-only")[0]["violations"] == {"now": 1, "total": 7}
+
+
+def test_a_policy_that_is_gone_leaves_no_count_to_its_namesake(books: Books) -> None:
+    books.node(region="us-east-1")
+    books.pod("one", node="gpu-0")
+    books.of("DataResidencyPolicy", "eu-only")
+    assert books.maker.violations_total == {"eu-only": 1}
+    books.registry.remove("DataResidencyPolicy", policy(resourceVersion="5"))
+    books.configure()
+    books.maker.refresh()
+    assert books.maker.violations_total == {}
+
+
+def test_a_policy_that_allows_nothing_is_stalled(books: Books) -> None:
+    empty = policy(resourceVersion="2", generation=2)
+    empty["spec"] = {"countries": {"include": ["DE"], "exclude": ["DE"]}}
+    books.registry.put("DataResidencyPolicy", empty)
+    books.configure()
+    entry = books.registry.entries["DataResidencyPolicy", "eu-only"]
+    _, aspects = books.of("DataResidencyPolicy", "eu-only")
+    assert aspects["Ready"].status == "False"
+    assert aspects["Stalled"].status == "True"
+    assert entry.name == "eu-only"
+
+
+def test_a_pool_names_what_keeps_its_nodes_out(books: Books) -> None:
+    assert books.of("GpuPool", "munich")[1]["Ready"].reason == "NoNodes"
+    books.node(region="us-east-1")
+    ready = books.of("GpuPool", "munich")[1]["Ready"]
+    assert (ready.status, ready.reason) == ("True", "NodesElsewhere")
+    books.node()
+    numbers, aspects = books.of("GpuPool", "munich")
+    assert aspects["Ready"].reason == "Counted"
+    assert numbers["gpus"]["free"] == 8
+    assert aspects["Oversubscribed"].status == "False"
+
+
+def test_missing_pools_and_policies_are_conditions(books: Books) -> None:
+    books.registry.remove("GpuPool", pool(resourceVersion="5"))
+    books.configure()
+    ready = books.of("TenantQuota", "acme")[1]["Ready"]
+    assert (ready.status, ready.reason) == ("False", "PoolMissing")
+    assert ready.message == "GpuPool munich does not exist yet"
+    books.registry.remove("DataResidencyPolicy", policy(resourceVersion="5"))
+    books.configure()
+    assert books.of("TenantQuota", "acme")[1]["Ready"].reason == "PolicyMissing"
