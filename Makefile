@@ -104,4 +104,5 @@ bench: rig-binaries ## every figure that README quotes; about an hour
 	@$(PY) -m bench.burst --pods 5000
 	@$(PY) -m bench.burst --pods 10000
 	@$(PY) -m bench.backlog
+	@$(PY) -m bench.policies
 	@$(PY) -m bench.crash
