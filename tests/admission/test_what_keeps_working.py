@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-
 from rig.client import wait_for
 from rig.stages import RUN_SECONDS
 from rig.users import grant_tenant
