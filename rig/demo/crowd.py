@@ -48,9 +48,7 @@ def wait_filled(scene: Scene, pods: int) -> None:
     def filled() -> bool:
         scene.trail.read()
         return sum(scene.trail.created[each] for each in scene.namespaces) >= pods and all(
-            row.used > row.guaranteed - _NODE
-            and not row.reserved
-            and row.pending_pods
+            row.used > row.guaranteed - _NODE and not row.reserved and row.pending_pods
             for row in scene.board.rows
         )
 
