@@ -30,7 +30,6 @@ from rig.errors import RigError
 RESULTS = Path(__file__).parent / "results"
 POOL, POLICY = "crash", "crash-eu"
 REGION = "eu-de-crash"
-LEASE_SECONDS = 3
 _SEED = 20
 _PATIENCE = 300.0
 _API = "/apis/sovereign-gpu.io/v1alpha1"
@@ -44,6 +43,8 @@ class Plan:
     kills: int = 20
     tenants: int = 5
     nodes: int = 20
+    lease: int = 3
+    """Seconds."""
 
     @property
     def quota(self) -> int:
@@ -113,7 +114,7 @@ def run(rig: Rig, plan: Plan) -> Outcome:
         rig: the control plane with the chart, `plan.nodes` nodes enrolled in `POOL`, no operator.
         plan: how much of everything.
     """
-    operator = product.OperatorProcess(rig, arguments=("--lease-seconds", str(LEASE_SECONDS)))
+    operator = product.OperatorProcess(rig, arguments=("--lease-seconds", str(plan.lease)))
     outcome = Outcome(plan.pods, plan.kills)
     spaces = {_space(number): _name(number) for number in range(plan.tenants)}
     with operator:

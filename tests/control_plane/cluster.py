@@ -274,6 +274,8 @@ class Site:
 
     def end(self, tenant: Tenant, name: str) -> None:
         """Let a running pod finish now."""
+        # Its kubelet would answer an end before the start with a start.
+        self.admin.wait(tenant.pod(name), lambda found: found["status"]["phase"] == "Running")
         status = {"status": {"phase": "Succeeded"}}
         self.admin.patch(f"{tenant.pod(name)}/status", status).must()
 

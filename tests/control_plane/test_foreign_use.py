@@ -45,12 +45,13 @@ def _foreign(site: Site, pool: str, gpus: int) -> None:
     assert site.cluster.series("pool_foreign_gpus", pool=pool) == [gpus]
 
 
-def _waits_until_gone(site: Site, path: str, word: str = "PoolFull") -> None:
+def _waits_until_gone(site: Site, path: str) -> None:
     """A tenant's pod for the whole node has to wait for the foreign one."""
     name = site.name("acme")
     tenant = Tenant(name, name, site.cluster.rig.client(f"tenant-{name}"))
     site.submit(tenant, pod("whole", gpus=8))
-    site.told(tenant, "whole", word)
+    status = site.tenant_status(name, lambda s: s["waiting"])
+    assert status["waiting"][0]["reason"] == "PoolFull"
     site.admin.delete(path, gracePeriodSeconds=0).must()
     site.bound(tenant, "whole")
 

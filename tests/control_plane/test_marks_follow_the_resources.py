@@ -156,11 +156,13 @@ def test_a_node_in_another_region_than_its_pool_gets_no_class_and_no_pods(site: 
     _classes(site, good, {policy})
     for wrong in site.nodes[1:]:
         _classes(site, wrong, set())
-    site.submit(tenant, pod("fits", gpus=8), pod("later", gpus=8))
-    site.told(tenant, "later", "PoolFull")
+    site.submit(tenant, pod("fits", gpus=8))
     bound = site.bound(tenant, "fits")
     assert bound["spec"]["nodeName"] == good
     assert scheduled(bound)["status"] == "True"
+    site.submit(tenant, pod("later", gpus=8))
+    status = site.tenant_status(tenant.name, lambda s: s["waiting"])
+    assert status["waiting"][0]["reason"] == "PoolFull"
 
     site.enrol(site.nodes[1], pool, site.region)
     assert site.bound(tenant, "later")["spec"]["nodeName"] == site.nodes[1]

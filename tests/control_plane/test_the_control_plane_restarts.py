@@ -50,8 +50,9 @@ def test_a_restart_of_the_control_plane_ends_nothing(rig: Rig, tmp_path: Path) -
         rig.up()
 
         # Pods and nodes are watched by us, custom resources by kopf; both have to come back.
-        site.submit(tenant, pod("after"), pod("later"))
+        site.submit(tenant, pod("after"))
         site.bound(tenant, "after", 60)
+        site.submit(tenant, pod("later"))
         site.quota(tenant.name, [tenant.namespace], {pool: 4}, [policy])
         site.bound(tenant, "later", 45)
         assert operator.pid == pid

@@ -32,6 +32,9 @@ _BATCH = 512
 _AHEAD = 64
 """Releases decided beyond what is in flight."""
 _REPORT_EVERY = 2.0
+"""Seconds between two reports while things change, and between two looks while they do not."""
+_GATHER = 0.2
+"""Seconds that news after a quiet time waits for more, so that both are one write."""
 _RETRY_EVERY = 10.0
 """Seconds between tries of marks that were not accepted."""
 _COMPARE_EVERY = 60.0
@@ -67,6 +70,8 @@ class Controller:
     started: bool = False
     turned_at: float = field(default_factory=time.monotonic)
     """Monotonic time of the last turn, for liveness."""
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    """Something changed since the last report."""
     _compared_at: float = float("-inf")
     _retried_at: float = float("-inf")
 
@@ -118,6 +123,7 @@ class Controller:
             self.wake.set()
         elapsed = time.perf_counter() - begun
         if more or released:
+            self._news.set()
             self.metrics.loop_seconds.observe(elapsed)
         self.turned_at = time.monotonic()
         # A burst is taken in one go, and the writer gets its turn.
@@ -137,6 +143,7 @@ class Controller:
 
     def _configure(self) -> None:
         self.registry.changed = False
+        self._news.set()
         self.metrics.tick()
         self.engine.configure(*self.registry.specs())
         self.marks.everything(self.engine.nodes)
@@ -172,17 +179,29 @@ class Controller:
         return taken > 0
 
     async def _report(self) -> None:
+        """Report soon after a change, and not again too soon; without changes now and then."""
         while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REPORT_EVERY):
+                    await self._news.wait()
+            pause = 0.0
+            if self._news.is_set():
+                await asyncio.sleep(_GATHER)
+                self._news.clear()
+                pause = _REPORT_EVERY - _GATHER
             try:
-                self.waits.look()
-                self._compare()
-                self.reports.look()
-                self.metrics.forget_tenants(
-                    {*self.engine.tenants, *(t for t, _ in self.engine.ledger.usage)}
-                )
+                self._look()
             except Exception:
                 log.exception("reporting")
-            await asyncio.sleep(_REPORT_EVERY)
+            await asyncio.sleep(pause)
+
+    def _look(self) -> None:
+        self.waits.look()
+        self._compare()
+        self.reports.look()
+        self.metrics.forget_tenants(
+            {*self.engine.tenants, *(t for t, _ in self.engine.ledger.usage)}
+        )
 
     def _compare(self) -> None:
         now = time.monotonic()
