@@ -69,6 +69,7 @@ def starter(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process of its own that starts two daemons and then waits for its end."""
     script = f"""
 import json, pathlib, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in background
 from rig.keeper import Keeper
 keeper = Keeper(pathlib.Path({str(tmp_path / "run")!r}), pathlib.Path({str(tmp_path / "s.log")!r}))
 keeper.start(json.loads({json.dumps(plan(tmp_path, [PATIENT], [PATIENT]))!r}))
