@@ -16,7 +16,8 @@ help: ## what can be run
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-20s %s\n", $$1, $$2}'
 
 # --- what everything needs ---------------------------------------------------------------
-$(VENV)/.complete: requirements/dev.txt
+# Named after the content of the pins: a fresh clone, whose files are all new, finds it complete.
+$(VENV)/.complete:
 	@echo "==> Python packages of requirements/dev.txt, hash-pinned, into the cache"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Choose another with PYTHON=..."; exit 1; }
 	@rm -rf "$(VENV)" && mkdir -p "$(CACHE)" && $(PYTHON) -m venv "$(VENV)" || { echo "python3 -m venv failed: on Debian, apt-get install python3-venv"; exit 1; }
