@@ -15,11 +15,13 @@ from sovereign_gpu.core.model import (
     Namespace,
     Node,
     NodeTerm,
+    Owner,
     Pod,
     Policy,
     Pool,
     Requirement,
     Resources,
+    Share,
     Taint,
     Tenant,
     Toleration,
@@ -30,6 +32,7 @@ GPUS_PER_NODE = 8
 POOL, POLICY, COUNTRY, REGION = "munich-b200", "eu-only", "DE", "eu-de-muc"
 GIB = 1 << 30
 
+OWNER = Owner("batch/v1", "Job", "train", "job-1")
 _NODE_SIZE = Resources(GPUS_PER_NODE, 224_000, 2048 * GIB)
 _TAINT = Taint(names.GPU_TAINT, "present", "NoSchedule")
 GOVERNED = Constraints(
@@ -64,7 +67,10 @@ def engine(guaranteed: int, node_count: int = NODES) -> Engine:
     made = Engine()
     made.configure(
         [Pool(POOL, COUNTRY, REGION)],
-        [Tenant(tenant(n), (tenant(n),), (POLICY,), ((POOL, guaranteed),)) for n in range(TENANTS)],
+        [
+            Tenant(tenant(n), (tenant(n),), (POLICY,), (Share(POOL, guaranteed),))
+            for n in range(TENANTS)
+        ],
         [Policy(POLICY, frozenset({COUNTRY, "FR", "NL"}))],
     )
     for number in range(TENANTS):
@@ -91,7 +97,7 @@ def pod(
         demand=Resources(gpus, cpu, memory),
         constraints=constraints,
         gates=(names.GATE,),
-        controlled=True,
+        owner=OWNER,
     )
 
 
@@ -113,5 +119,5 @@ def released(pod: Pod, node: str, *, bound: bool) -> Pod:
         pool=POOL,
         planned_node=node,
         node=node if bound else "",
-        controlled=True,
+        owner=OWNER,
     )

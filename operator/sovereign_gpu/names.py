@@ -21,6 +21,10 @@ REQUESTED_BY: Final = "sovereign-gpu.io/requested-by"
 POOL_LABEL: Final = "sovereign-gpu.io/pool"
 DECISION: Final = "sovereign-gpu.io/decision"
 RELEASED_BY: Final = "sovereign-gpu.io/released-by"
+DRIFT_NOTICE: Final = "sovereign-gpu.io/drift"
+"""Annotation: announces an eviction because the pod runs where a policy no longer allows it."""
+CONFIRM_DRIFT: Final = "sovereign-gpu.io/confirm-drift"
+"""Annotation of a DataResidencyPolicy: the generation whose evictions an administrator confirms."""
 
 # --- namespaces -------------------------------------------------------------------------
 TENANT_LABEL: Final = "sovereign-gpu.io/tenant"

@@ -17,6 +17,7 @@ from sovereign_gpu.core.model import (
     Namespace,
     Node,
     NodeTerm,
+    Owner,
     PatchShape,
     Pod,
     Requirement,
@@ -66,13 +67,17 @@ def test_a_released_and_bound_pod() -> None:
             meta={
                 "labels": {names.POOL_LABEL: "munich"},
                 "annotations": {names.DECISION: json.dumps(said), names.RELEASED_BY: "me/3"},
-                "ownerReferences": [{"kind": "X"}, {"controller": True}],
+                "ownerReferences": [
+                    {"kind": "X"},
+                    {"kind": "Job", "name": "train", "controller": True},
+                ],
                 "deletionTimestamp": "2026-11-23T12:00:00Z",
             },
         )
     )
     assert (found.pool, found.node, found.planned_node) == ("munich", "n1", "n1")
-    assert (found.released_by, found.controlled, found.deleting) == ("me/3", True, True)
+    assert (found.released_by, found.deleting) == ("me/3", True)
+    assert found.owner == Owner("", "Job", "train", "")
     assert found.gates == ()
 
 

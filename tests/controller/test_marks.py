@@ -11,7 +11,7 @@ from sovereign_gpu.cluster.errors import ApiError
 from sovereign_gpu.cluster.writer import Write
 from sovereign_gpu.controller.marks import Marks
 from sovereign_gpu.core.engine import Engine
-from sovereign_gpu.core.model import Namespace, Policy, Pool, Tenant
+from sovereign_gpu.core.model import Namespace, Policy, Pool, Share, Tenant
 
 SPACE = "shared"
 
@@ -45,7 +45,7 @@ def marks(sent: Sent) -> Marks:
 def _configure(marks: Marks, *tenants: str) -> None:
     marks.engine.configure(
         [Pool("munich", "DE", "eu-de-muc")],
-        [Tenant(name, (SPACE,), ("eu-only",), (("munich", 8),)) for name in tenants],
+        [Tenant(name, (SPACE,), ("eu-only",), (Share("munich", 8),)) for name in tenants],
         [Policy("eu-only", frozenset({"DE"}))],
     )
     marks.everything(())

@@ -18,6 +18,7 @@ from sovereign_gpu.core.model import (
     Policy,
     Pool,
     Resources,
+    Share,
     Tenant,
 )
 from sovereign_gpu.names import GATE
@@ -47,7 +48,7 @@ class Desk:
         self.engine = Engine()
         self.engine.put_namespace(Namespace("acme", tenant="acme"))
         self.waits = Waits(self.engine, self)  # type: ignore[arg-type]
-        self.tenants([Tenant("acme", ("acme",), ("eu-only",), (("munich", 0),))])
+        self.tenants([Tenant("acme", ("acme",), ("eu-only",), (Share("munich", 0),))])
 
     def tenants(self, tenants: Iterable[Tenant]) -> None:
         self.engine.configure([POOL], tenants, [POLICY])
@@ -116,7 +117,7 @@ def test_a_reason_that_comes_and_goes_is_not_told(desk: Desk) -> None:
     desk.pod()
     desk.after(0)
     desk.after(6)
-    tenant = Tenant("acme", ("acme",), ("eu-only",), (("munich", 0),))
+    tenant = Tenant("acme", ("acme",), ("eu-only",), (Share("munich", 0),))
     for _ in range(5):
         desk.tenants([])
         assert desk.after(30) == []

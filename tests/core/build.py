@@ -11,12 +11,14 @@ from sovereign_gpu.core.model import (
     Constraints,
     Namespace,
     Node,
+    Owner,
     Pod,
     Policy,
     Pool,
     Reason,
     Release,
     Resources,
+    Share,
     Taint,
     Tenant,
     Toleration,
@@ -25,6 +27,7 @@ from sovereign_gpu.core.model import (
 GPU_TAINT = Taint(names.GPU_TAINT, "present", "NoSchedule")
 TOLERATES_GPUS = Toleration(names.GPU_TAINT, "Exists", "", "NoSchedule")
 REGION = "eu-de-muc"
+OWNER = Owner("apps/v1", "ReplicaSet", "trainer", "owner-1")
 _numbers = itertools.count(1)
 
 
@@ -32,12 +35,14 @@ def pod(gpus: int = 1, namespace: str = "acme-train", **fields: Any) -> Pod:
     """A gated pod of tenant acme; `cpu` and `memory` go into its demand."""
     number = next(_numbers)
     demand = Resources(gpus, fields.pop("cpu", 0), fields.pop("memory", 0))
+    owner = OWNER if fields.pop("controlled", False) else None
     given: dict[str, Any] = {
         "uid": f"uid-{number}",
         "name": f"pod-{number}",
         "created": float(number),
         "constraints": Constraints(tolerations=(TOLERATES_GPUS,)),
         "gates": (names.GATE,),
+        "owner": owner,
     }
     return Pod(namespace=namespace, demand=demand, **{**given, **fields})
 
@@ -67,7 +72,7 @@ def tenant(name: str = "acme", guaranteed: int = 16, **fields: Any) -> Tenant:
     given: dict[str, Any] = {
         "namespaces": (f"{name}-train",),
         "policies": ("eu",),
-        "guaranteed": (("munich", guaranteed),),
+        "shares": (Share("munich", guaranteed),),
     }
     return Tenant(name=name, **{**given, **fields})
 

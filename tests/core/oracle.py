@@ -90,7 +90,7 @@ class Shown:
         tenant = self.tenant_of(pod)
         pool = self.home.get(pod.node) or pod.pool
         if not pod.node and not pool and tenant in self.tenants:
-            pool = next((name for name, _ in self.tenants[tenant].guaranteed), "")
+            pool = next((share.pool for share in self.tenants[tenant].shares), "")
         return Account(tenant, pool, pod.node or pod.planned_node, pod.demand, bool(pod.node))
 
     def accounts(self, alive: dict[str, Pod] | None = None) -> dict[str, Account]:
@@ -129,9 +129,9 @@ class Book:
 
     def fill(self, tenant_name: str) -> tuple[Fraction, str]:
         """Return how full the tenant's guarantees are; the emptiest has its turn."""
-        guarantees = self.shown.tenants[tenant_name].guaranteed
-        counted = sum(self.counted[tenant_name, pool] for pool, _ in guarantees)
-        guaranteed = sum(gpus for _, gpus in guarantees)
+        guarantees = self.shown.tenants[tenant_name].shares
+        counted = sum(self.counted[tenant_name, pool] for pool, *_ in guarantees)
+        guaranteed = sum(share.guaranteed for share in guarantees)
         return (Fraction(counted, guaranteed) if guaranteed else Fraction(1), tenant_name)
 
     def refusal(self, pod: Pod, tenant_name: str, pool_name: str) -> str:
@@ -139,14 +139,19 @@ class Book:
         tenant, pool = self.shown.tenants.get(tenant_name), self.shown.pools.get(pool_name)
         if tenant is None or pod.namespace not in tenant.namespaces:
             return "tenant"
-        if pool is None or pool_name in self.out or pool_name not in dict(tenant.guaranteed):
+        if (
+            pool is None
+            or pool_name in self.out
+            or pool_name not in {share.pool for share in tenant.shares}
+        ):
             return "pool"
         if not reference.may_use(tenant, pool, self.shown.policies):
             return "policy"
         return self._shortage(pod.demand.gpus, tenant, pool) if pod.demand.gpus else ""
 
     def _shortage(self, gpus: int, tenant: Tenant, pool: Pool) -> str:
-        guaranteed = dict(tenant.guaranteed)[pool.name]
+        (share,) = (each for each in tenant.shares if each.pool == pool.name)
+        guaranteed = share.guaranteed
         counted = self.counted[tenant.name, pool.name]
         if counted + gpus > guaranteed:
             return f"quota: {counted} + {gpus} of {guaranteed}"
@@ -173,7 +178,7 @@ class Book:
     def home_for(self, pod: Pod, tenant_name: str) -> str:
         """Return a pool that has a node for the pod, empty if none has."""
         tenant = self.shown.tenants.get(tenant_name)
-        for name, _ in tenant.guaranteed if tenant else ():
+        for name, *_ in tenant.shares if tenant else ():
             if not self.refusal(pod, tenant_name, name):
                 pool = self.shown.pools[name]
                 if any(self.takes(node, pod) for node in self._nodes(pool)):

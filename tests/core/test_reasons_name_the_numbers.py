@@ -10,7 +10,7 @@ import pytest
 from sovereign_gpu import names
 from sovereign_gpu.core import explain
 from sovereign_gpu.core.engine import Engine
-from sovereign_gpu.core.model import Namespace, Pod, Pool, Reason, Requirement, Resources
+from sovereign_gpu.core.model import Namespace, Pod, Pool, Reason, Requirement, Resources, Share
 from tests.core.build import (
     REGION,
     engine,
@@ -68,7 +68,7 @@ def pool_missing() -> Case:
 
 
 def no_pool_named() -> Case:
-    made = engine(node(), tenants=(replace(tenant(), guaranteed=()),))
+    made = engine(node(), tenants=(replace(tenant(), shares=()),))
     return made, pod(1), Reason.NO_ELIGIBLE_POOL, ("TenantQuota acme", "names no pool")
 
 
@@ -190,7 +190,7 @@ def two_pools(*guaranteed: tuple[str, int], countries: tuple[str, ...] = ("DE", 
         node("m1", gpus=8),
         node("p1", gpus=8, pool="paris", labels={names.REGION_LABEL: "fr-1"}),
         pools=(munich(), PARIS),
-        tenants=(replace(tenant(), guaranteed=guaranteed),),
+        tenants=(replace(tenant(), shares=tuple(Share(*each) for each in guaranteed)),),
         policies=(policy("eu", *countries),),
     )
 
@@ -282,7 +282,7 @@ def test_selector_of_a_trial_pool_counts_like_a_label() -> None:
     made = engine(
         node("t1", pool="", labels={"try": "me"}),
         pools=(trial,),
-        tenants=(replace(tenant(), guaranteed=(("trial", 8),)),),
+        tenants=(replace(tenant(), shares=(Share("trial", 8),)),),
     )
     assert [(r.pool, r.node) for r in put(made, pod(8))] == [("trial", "t1")]
 

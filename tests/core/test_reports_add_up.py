@@ -10,7 +10,7 @@ import pytest
 from sovereign_gpu import names
 from sovereign_gpu.core import report
 from sovereign_gpu.core.engine import Engine
-from sovereign_gpu.core.model import Namespace, Pool, Reason, Requirement, Resources
+from sovereign_gpu.core.model import Namespace, Pool, Reason, Requirement, Resources, Share
 from tests.core.build import REGION, engine, munich, node, plan, pod, policy, put, tenant
 from tests.core.driver import Drive
 
@@ -113,7 +113,7 @@ def test_pods_are_pending_in_the_pool_that_their_wait_speaks_of() -> None:
         node("m1"),
         node("p1", pool="paris", labels={names.REGION_LABEL: "fr-1"}),
         pools=(munich(), Pool("paris", "FR", "fr-1")),
-        tenants=(replace(tenant(), guaranteed=(("munich", 1), ("paris", 8))),),
+        tenants=(replace(tenant(), shares=(Share("munich", 1), Share("paris", 8))),),
     )
     put(made, pod(2, cpu=99_000), pod(2, cpu=99_000), pod(9))
     rows = report.tenants(made)["acme"].pools
@@ -139,7 +139,7 @@ def test_gated_pods_of_ungoverned_namespaces_belong_to_no_tenant() -> None:
 
 
 def test_a_tenant_without_pools_shows_its_pending_pods_under_no_pool() -> None:
-    made = engine(node(), tenants=(replace(tenant(), guaranteed=()),))
+    made = engine(node(), tenants=(replace(tenant(), shares=()),))
     put(made, pod(2))
     assert report.tenants(made)["acme"].pools[""].pending_gpus == 2
 

@@ -17,12 +17,14 @@ from sovereign_gpu.core.model import (
     Namespace,
     Node,
     NodeTerm,
+    Owner,
     Pod,
     Policy,
     Pool,
     Release,
     Requirement,
     Resources,
+    Share,
     Taint,
     Tenant,
     Toleration,
@@ -41,6 +43,7 @@ POLICIES = {"eu": frozenset({"DE", "FR"}), "de-only": frozenset({"DE"})}
 NODES = tuple(f"n{number}" for number in range(8))
 MOST_PODS = 24
 
+_OWNER = Owner("apps/v1", "ReplicaSet", "trainer", "owner-1")
 _TAINT = Taint(names.GPU_TAINT, "present", "NoSchedule")
 _TOLERATION = Toleration(names.GPU_TAINT, "Exists", "", "NoSchedule")
 _PLAIN = Constraints(tolerations=(_TOLERATION,))
@@ -129,7 +132,7 @@ class World:
                 priority=self.pick((0, 0, 0, 5, -5)),
                 gates=gates,
                 node=self.pick(NODES) if foreign and self.some(0.5) else "",
-                controlled=self.some(0.5),
+                owner=self.pick((_OWNER, None)),
                 follows_others=self.some(0.3),
             )
         )
@@ -301,7 +304,7 @@ class World:
                 if self.some(0.95 if owner == name else 0.1)
             ),
             policies=("eu",) if self.some(0.6) else ("de-only", "eu"),
-            guaranteed=tuple((pool, self.pick((0, 2, 8, 16, 24, 32))) for pool in pools),
+            shares=tuple(Share(pool, self.pick((0, 2, 8, 16, 24, 32))) for pool in pools),
         )
 
     def _put_policy(self, name: str) -> None:

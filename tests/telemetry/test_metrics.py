@@ -19,6 +19,7 @@ from sovereign_gpu.core.model import (
     Pool,
     Release,
     Resources,
+    Share,
     Tenant,
 )
 from sovereign_gpu.telemetry.metrics import GpuClock, Metrics
@@ -49,7 +50,9 @@ def running(uid: str = "one") -> Pod:
 @pytest.fixture
 def engine() -> Engine:
     made = Engine()
-    made.configure([POOL], [Tenant("acme", ("acme",), ("eu-only",), (("munich", 4),))], [POLICY])
+    made.configure(
+        [POOL], [Tenant("acme", ("acme",), ("eu-only",), (Share("munich", 4),))], [POLICY]
+    )
     made.put_namespace(Namespace("acme", tenant="acme"))
     made.put_node(node())
     return made

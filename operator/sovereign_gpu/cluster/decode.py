@@ -19,6 +19,7 @@ from sovereign_gpu.core.model import (
     Namespace,
     Node,
     NodeTerm,
+    Owner,
     PatchShape,
     Pod,
     Requirement,
@@ -70,10 +71,12 @@ def pod(source: wire.PodWire) -> Pod:
         pool=_share(labels.get(names.POOL_LABEL, "")),
         released_by=_share(annotations.get(names.RELEASED_BY, "")),
         planned_node=_planned(annotations.get(names.DECISION)),
-        controlled=any(owner.get("controller") for owner in meta.get("ownerReferences", ())),
+        owner=_share(_owner(meta)),
         follows_others=_follows_others(spec, affinity),
         shape=_share(_shape(source)),
         message=_share(_gate_message(status)) if gates else "",
+        unschedulable="" if gates or spec.get("nodeName") else _unschedulable(status),
+        notice=annotations.get(names.DRIFT_NOTICE, ""),
     )
 
 
@@ -96,6 +99,17 @@ def node(source: wire.NodeWire) -> Node:
             for condition in status.get("conditions", ())
         ),
         unschedulable=spec.get("unschedulable", False),
+        conditions=_share(
+            tuple(
+                sorted(
+                    (condition.get("type", ""), condition.get("status", ""))
+                    for condition in status.get("conditions", ())
+                    if condition.get("type") != "Ready"
+                )
+            )
+        ),
+        machine=status.get("nodeInfo", {}).get("systemUUID", ""),
+        provider_id=spec.get("providerID", ""),
     )
 
 
@@ -212,6 +226,25 @@ def _planned(decision: str | None) -> str:
     except (ValueError, AttributeError, RecursionError):
         return ""
     return planned if isinstance(planned, str) else ""
+
+
+def _owner(meta: wire.ObjectMeta) -> Owner | None:
+    for owner in meta.get("ownerReferences", ()):
+        if owner.get("controller"):
+            return Owner(
+                _share(owner.get("apiVersion", "")),
+                _share(owner.get("kind", "")),
+                owner.get("name", ""),
+                owner.get("uid", ""),
+            )
+    return None
+
+
+def _unschedulable(status: wire.PodStatus) -> str:
+    for condition in status.get("conditions", ()):
+        if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            return condition.get("message", "") or "Unschedulable"
+    return ""
 
 
 def _gate_message(status: wire.PodStatus) -> str:

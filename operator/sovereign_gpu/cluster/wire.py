@@ -13,6 +13,10 @@ from typing_extensions import TypedDict
 
 
 class OwnerReference(TypedDict, total=False):
+    apiVersion: str
+    kind: str
+    name: str
+    uid: str
     controller: bool
 
 
@@ -102,6 +106,7 @@ class PodSpec(TypedDict, total=False):
 class Condition(TypedDict, total=False):
     type: str
     status: str
+    reason: str
     message: str
 
 
@@ -125,9 +130,15 @@ class TaintWire(TypedDict, total=False):
 class NodeSpec(TypedDict, total=False):
     taints: list[TaintWire]
     unschedulable: bool
+    providerID: str
+
+
+class NodeInfo(TypedDict, total=False):
+    systemUUID: str
 
 
 class NodeStatus(TypedDict, total=False):
+    nodeInfo: NodeInfo
     capacity: dict[str, str]
     allocatable: dict[str, str]
     conditions: list[Condition]

@@ -17,7 +17,7 @@ from sovereign_gpu.api import (
     TenantQuota,
     parse,
 )
-from sovereign_gpu.core.model import Policy, Pool, Requirement, Tenant
+from sovereign_gpu.core.model import Policy, Pool, Requirement, Share, Tenant
 
 Kind = Literal["GpuPool", "TenantQuota", "DataResidencyPolicy"]
 KINDS: tuple[Kind, ...] = ("GpuPool", "TenantQuota", "DataResidencyPolicy")
@@ -163,7 +163,7 @@ def _tenant(model: TenantQuota) -> Tenant:
         name=model.name,
         namespaces=tuple(model.spec.namespaces),
         policies=tuple(model.spec.residency_policies),
-        guaranteed=tuple((share.name, share.guaranteed) for share in model.spec.pools),
+        shares=tuple(Share(share.name, share.guaranteed) for share in model.spec.pools),
     )
 
 

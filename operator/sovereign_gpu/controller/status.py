@@ -222,7 +222,7 @@ class StatusMaker:
             if ("Namespace", n) in self.marks.refused
         ]
         no_policy = [n for n in spec.policies if n not in self.engine.policies]
-        no_pool = [n for n, _ in spec.guaranteed if n not in self.engine.pools]
+        no_pool = [n for n, *_ in spec.shares if n not in self.engine.pools]
         absent = [n for n in spec.namespaces if n not in self.engine.namespaces]
         for status, reason, message in (
             ("False", "Clashing", self._clashes.lost.get(name)),

@@ -76,7 +76,7 @@ class Engine(State):
     def _fill(self, name: str) -> tuple[int, str]:
         # How full the tenant's guarantees are, in parts of 2**32; the name makes ties stable.
         guaranteed = counted = 0
-        for pool, gpus in self.tenants[name].guaranteed:
+        for pool, gpus, *_ in self.tenants[name].shares:
             guaranteed += gpus
             counted += self.ledger.counted(name, pool)
         return ((counted << 32) // guaranteed if guaranteed else 1 << 32, name)
@@ -84,7 +84,7 @@ class Engine(State):
     def screen(self, tenant: Tenant, gpus: int) -> Stop | None:
         """Return why no pod of this size can start in any pool, None if one might."""
         stops = []
-        for name, guaranteed in tenant.guaranteed:
+        for name, guaranteed, *_ in tenant.shares:
             wait = self._refusal(tenant, name, guaranteed, gpus)
             if wait is None:
                 return None
@@ -95,7 +95,7 @@ class Engine(State):
         """Release the first pod of the line to the first pool that takes it."""
         stops = []
         demand = line.shape.demand
-        for name, guaranteed in tenant.guaranteed:
+        for name, guaranteed, *_ in tenant.shares:
             wait = self._refusal(tenant, name, guaranteed, demand.gpus)
             if wait is None:
                 admitted = self.feasible.of(line.shape.constraints)

@@ -21,6 +21,7 @@ class Reason(StrEnum):
     NO_ELIGIBLE_POOL = "NoEligiblePool"
     NEVER_FITS = "NeverFits"
     QUOTA_EXHAUSTED = "QuotaExhausted"
+    GUARANTEE_LENT = "GuaranteeLent"
     POOL_FULL = "PoolFull"
     FRAGMENTED = "Fragmented"
     NODE_CONSTRAINTS = "NodeConstraints"
@@ -75,6 +76,15 @@ class Constraints(NamedTuple):
     tolerations: tuple[Toleration, ...] = ()
 
 
+class Owner(NamedTuple):
+    """The controller of a pod: it replaces the pod when that is deleted."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+
+
 class PatchShape(NamedTuple):
     """What of a pod exists already, so that a JSON patch can add to it in place.
 
@@ -112,13 +122,22 @@ class Pod:
     released_by: str = ""
     planned_node: str = ""
     """Node the release counted on, from the decision annotation."""
-    controlled: bool = False
-    """An owner would replace this pod if it were deleted."""
+    owner: Owner | None = None
+    """Its controller, if it has one."""
     follows_others: bool = False
     """Volumes, other pods, ports or resources decide as well: kube-scheduler chooses the node."""
     shape: PatchShape = _EMPTY_SHAPE
     message: str = ""
     """Message of the PodScheduled condition while gated (what we last told the user)."""
+    unschedulable: str = ""
+    """Why kube-scheduler found no node, while it is released and not bound."""
+    notice: str = ""
+    """Annotation that announces an eviction, as stored."""
+
+    @property
+    def controlled(self) -> bool:
+        """Whether an owner would replace this pod if it were deleted."""
+        return self.owner is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +151,11 @@ class Node:
     allocatable: Resources
     ready: bool
     unschedulable: bool
+    conditions: tuple[tuple[str, str], ...] = ()
+    """(type, status) of every condition but Ready, sorted."""
+    machine: str = ""
+    """systemUUID that the kubelet reports."""
+    provider_id: str = ""
 
     @property
     def healthy(self) -> bool:
@@ -153,6 +177,24 @@ class Namespace:
     deleting: bool = False
 
 
+class Placement(StrEnum):
+    """Who chooses the node of a released pod."""
+
+    PACK = "Pack"
+    """We do: pods are tied to the node, or the few nodes, that keep whole nodes whole."""
+    PREFERRED = "Preferred"
+    """We name a node as a preference; kube-scheduler may take any other of the pool."""
+    DELEGATE = "Delegate"
+    """kube-scheduler does, within the pool."""
+
+
+class HealthRule(NamedTuple):
+    """A node condition whose given status means that no new pod may start there."""
+
+    condition: str
+    unhealthy: str = "True"
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """Desired state of a GpuPool."""
@@ -166,6 +208,32 @@ class Pool:
     selector: tuple[Requirement, ...] = ()
     incumbent: bool = False
     """The stored status says Ready: it stays in force when a later pool contradicts it."""
+    placement: Placement = Placement.PACK
+    delete_bare_pods: bool = False
+    """Released pods without a controller that cannot be bound are deleted."""
+    health: tuple[HealthRule, ...] = ()
+    """Node conditions that make a node unusable, besides those every pool knows."""
+
+
+class Share(NamedTuple):
+    """What a tenant has of one pool, in GPUs."""
+
+    pool: str
+    guaranteed: int
+    borrowing_limit: int = 0
+    """GPUs beyond the guarantee that it may use while others do not."""
+    lending_limit: int | None = None
+    """GPUs of the guarantee that others may use while it does not; None: all of it."""
+
+    @property
+    def allowance(self) -> int:
+        """What the tenant's count may never exceed."""
+        return self.guaranteed + self.borrowing_limit
+
+    @property
+    def kept(self) -> int:
+        """What is never lent."""
+        return 0 if self.lending_limit is None else max(0, self.guaranteed - self.lending_limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +243,10 @@ class Tenant:
     name: str
     namespaces: tuple[str, ...]
     policies: tuple[str, ...]
-    guaranteed: tuple[tuple[str, int], ...]
-    """(pool, GPUs) in the order of preference."""
+    shares: tuple[Share, ...]
+    """In the order of preference."""
+    weight: int = 1
+    """Of the surplus, the tenant's part is in proportion to this."""
     generation: int = 0
 
 
@@ -187,6 +257,12 @@ class Policy:
     name: str
     countries: frozenset[str]
     enforced: bool = True
+    evicts: bool = False
+    """Pods that run where it no longer allows it are evicted, not only reported."""
+    grace: int = 300
+    """Seconds between the notice and the eviction."""
+    confirmed: int = 0
+    """Generation for which an administrator confirmed evictions beyond the brake."""
     generation: int = 0
 
 

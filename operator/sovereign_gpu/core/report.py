@@ -102,7 +102,7 @@ def pools(state: State) -> dict[str, PoolReport]:
             report.counted += usage.counted
             report.reserved += usage.reserved
     for tenant_spec in state.tenants.values():
-        for pool, gpus in tenant_spec.guaranteed:
+        for pool, gpus, *_ in tenant_spec.shares:
             if pool in reports:
                 reports[pool].guaranteed += gpus
     for pool, floor in state.floors.items():
@@ -136,7 +136,7 @@ def tenants(state: State) -> dict[str, TenantReport]:
     """Return the numbers of every tenant that has an object or still runs pods."""
     reports: dict[str, TenantReport] = {name: TenantReport() for name in state.tenants}
     for name, tenant in state.tenants.items():
-        for pool, gpus in tenant.guaranteed:
+        for pool, gpus, *_ in tenant.shares:
             reports[name].pools[pool] = TenantPoolReport(guaranteed=gpus)
     for (name, pool), usage in state.ledger.usage.items():
         if name == FOREIGN:

@@ -136,7 +136,7 @@ class State:
         # A pod without gate that we never released (older than the installation) may bind
         # anywhere its tenant may be; charging the preferred pool errs on the side of caution.
         known = self.tenants.get(tenant)
-        return known.guaranteed[0][0] if known and known.guaranteed else ""
+        return known.shares[0].pool if known and known.shares else ""
 
     def charge(self, uid: str, charge: Charge | None) -> None:
         """Book a charge and wake the tenants that may gain by the change."""
@@ -246,7 +246,7 @@ class State:
         self.barred = {
             (tenant.name, pool): wait
             for tenant in self.tenants.values()
-            for pool, _ in tenant.guaranteed
+            for pool in (share.pool for share in tenant.shares)
             if (wait := self._bar(tenant, pool))
         }
         self.floors = {name: Floor() for name in self.pools}
