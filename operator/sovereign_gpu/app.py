@@ -26,6 +26,7 @@ from sovereign_gpu.cluster.lease import Lease, LeaseLostError
 from sovereign_gpu.cluster.session import Api, load_credentials
 from sovereign_gpu.cluster.store import Store
 from sovereign_gpu.cluster.writer import Writer
+from sovereign_gpu.controller.events import Events
 from sovereign_gpu.controller.loop import Controller, Stores
 from sovereign_gpu.controller.marks import Marks
 from sovereign_gpu.controller.registry import Registry
@@ -88,6 +89,7 @@ class Operator:
         maker = StatusMaker(
             engine, releaser.reserved_since, marks, lambda: self._controller.started
         )
+        events = Events(writer, self._lease.holder)
         self._controller = Controller(
             engine=engine,
             stores=stores,
@@ -95,7 +97,7 @@ class Operator:
             releaser=releaser,
             marks=marks,
             waits=Waits(engine, writer),
-            reports=Reports(registry, writer, maker, self._lease.holder),
+            reports=Reports(registry, writer, maker, events),
             writer=writer,
             metrics=metrics,
             wake=self._wake,

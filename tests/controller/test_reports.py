@@ -8,6 +8,7 @@ import pytest
 
 from sovereign_gpu.cluster.errors import UncertainError
 from sovereign_gpu.cluster.writer import Write
+from sovereign_gpu.controller.events import Events
 from sovereign_gpu.controller.marks import Marks
 from sovereign_gpu.controller.registry import Registry
 from sovereign_gpu.controller.reports import Reports
@@ -27,7 +28,7 @@ class Desk:
         self.registry = Registry(lambda: None)
         self.marks = Marks(self.engine, self)  # type: ignore[arg-type]
         maker = StatusMaker(self.engine, {}, self.marks, lambda: self.ready)
-        self.reports = Reports(self.registry, self, maker, "holder")  # type: ignore[arg-type]
+        self.reports = Reports(self.registry, self, maker, Events(self, "holder"))  # type: ignore[arg-type]
 
     def submit(self, write: Write) -> None:
         self.sent.append(write)

@@ -34,6 +34,8 @@ class ApiError(ClusterError):
         self.status = status
         self.message = message
         self.retry_after = retry_after
+        self.budget = False
+        """A PodDisruptionBudget is what says no; 429 then means nothing about the server's load."""
         self.unsettled = False
         """An earlier try of the same write had no clear answer and may still land."""
 

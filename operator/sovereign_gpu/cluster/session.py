@@ -35,6 +35,8 @@ _CONNECT = 10.0
 """Seconds to open a connection."""
 _NO_SUCCESS = 300
 _REQUEST_TIMEOUT, _SERVER_ERROR = 408, 500
+_BUDGET = "DisruptionBudget"
+"""Cause that the eviction subresource names when a PodDisruptionBudget is in the way."""
 
 
 class Api:
@@ -158,14 +160,20 @@ class Api:
 def _error(
     method: str, path: str, response: aiohttp.ClientResponse, content: bytes
 ) -> ClusterError:
+    budget = False
     try:
-        message = str(json.loads(content)["message"])
-    except (ValueError, TypeError, KeyError):
+        said = json.loads(content)
+        message = str(said["message"])
+        causes = (said.get("details") or {}).get("causes") or ()
+        budget = any(cause.get("reason") == _BUDGET for cause in causes)
+    except (ValueError, TypeError, KeyError, AttributeError):
         message = content[:500].decode(errors="replace")
     pause = _seconds(response.headers.get("Retry-After"))
     if response.status >= _SERVER_ERROR or response.status == _REQUEST_TIMEOUT:
         return UncertainError(f"{method} {path}: {response.status}: {message}", pause)
-    return ApiError(response.status, message, pause)
+    refusal = ApiError(response.status, message, pause)
+    refusal.budget = budget
+    return refusal
 
 
 def _seconds(text: str | None) -> float | None:

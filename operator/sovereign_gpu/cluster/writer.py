@@ -279,7 +279,7 @@ class Writer:
         write = attempt.write
         if isinstance(error, UncertainError):
             return self._learn_nothing(attempt, error)
-        if error is not None and error.status == TOO_MANY_REQUESTS:
+        if error is not None and error.status == TOO_MANY_REQUESTS and not error.budget:
             self._slow_down(error.retry_after or attempt.delay)
             return True
         self._failed_first_tries = 0

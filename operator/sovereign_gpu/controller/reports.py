@@ -7,7 +7,6 @@ cluster; Stalled when a person has to act. A full quota is healthy.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -17,14 +16,13 @@ from sovereign_gpu.api import Condition
 from sovereign_gpu.cluster.errors import ApiError, UncertainError
 from sovereign_gpu.cluster.session import MERGE_PATCH
 from sovereign_gpu.cluster.writer import Lane, Write, Writer
+from sovereign_gpu.controller.events import Events, Subject
 from sovereign_gpu.controller.registry import Entry, Registry
 from sovereign_gpu.controller.status import Aspect, StatusMaker
 
 log = logging.getLogger(__name__)
 
 FIELD_MANAGER = "sovereign-gpu-status"
-_EVENT_NAMESPACE = "default"
-"""Where events about cluster-scoped objects live."""
 _PLURALS = {
     "GpuPool": "gpupools",
     "TenantQuota": "tenantquotas",
@@ -44,7 +42,7 @@ class Reports:
     registry: Registry
     writer: Writer
     maker: StatusMaker
-    holder: str
+    events: Events
     _written: dict[str, _Written] = field(default_factory=dict)
 
     def look(self) -> None:
@@ -105,37 +103,12 @@ class Reports:
             self._event(entry, condition)
 
     def _event(self, entry: Entry, condition: dict[str, Any]) -> None:
-        now = condition["lastTransitionTime"]
         healthy = (condition["type"] == "Ready") == (condition["status"] == "True")
-        name = f"{entry.name}.{time.time_ns():x}"
-        body = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": name, "namespace": _EVENT_NAMESPACE},
-            "involvedObject": {
-                "apiVersion": f"{names.GROUP}/{names.VERSION}",
-                "kind": entry.kind,
-                "name": entry.name,
-                "uid": entry.uid,
-            },
-            "reason": condition["reason"],
-            "message": f"{condition['type']}={condition['status']}: {condition['message']}"[:1024],
-            "type": "Normal" if healthy else "Warning",
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-            "source": {"component": "sovereign-gpu"},
-            "reportingComponent": "sovereign-gpu.io/operator",
-            "reportingInstance": self.holder[:128],
-        }
-
-        def answered(error: ApiError | UncertainError | None) -> None:
-            if error is not None:
-                log.warning("event on %s %s: %s", entry.kind, entry.name, error)
-
-        path = f"/api/v1/namespaces/{_EVENT_NAMESPACE}/events"
-        self.writer.submit(
-            Write(Lane.REPORT, f"event/{name}", "POST", path, body, "application/json", answered)
+        self.events.post(
+            Subject(f"{names.GROUP}/{names.VERSION}", entry.kind, entry.name, entry.uid),
+            condition["reason"],
+            f"{condition['type']}={condition['status']}: {condition['message']}",
+            warning=not healthy,
         )
 
 
