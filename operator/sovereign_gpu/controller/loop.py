@@ -72,6 +72,8 @@ class Controller:
     """Monotonic time of the last turn, for liveness."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     """Something changed since the last report."""
+    _changed_pods: dict[str, Pod | None] = field(default_factory=dict)
+    """Pods of the last batch."""
     _compared_at: float = float("-inf")
     _retried_at: float = float("-inf")
 
@@ -119,6 +121,7 @@ class Controller:
             self._configure()
         more = self._take(_BATCH)
         released = self._plan()
+        self.waits.hurry(self._changed_pods)
         if more or released or (self.engine.due and self._room()):
             self.wake.set()
         elapsed = time.perf_counter() - begun
@@ -166,7 +169,7 @@ class Controller:
             else:
                 self.engine.put_node(node)
                 self.marks.node(name)
-        pods = self.stores.pods.drain(limit)
+        pods = self._changed_pods = self.stores.pods.drain(limit)
         if pods:
             self.metrics.tick()
         for uid, pod in pods.items():

@@ -1,13 +1,15 @@
-"""Tells each waiting pod why, once it has waited for the same reason for a few seconds.
+"""Tells each waiting pod why: at once if waiting cannot help, else when that has held a moment.
 
 One write per pod and reason word: the message is that of the moment and its numbers age, but the
-word does not lie – it is written again when it changes and lasts.
+word does not lie – it is written again when it changes and lasts. Whoever wants today's numbers
+asks the read API.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sovereign_gpu.cluster import patches
@@ -17,14 +19,24 @@ from sovereign_gpu.cluster.writer import Lane, Write, Writer
 from sovereign_gpu.controller.releases import pod_path
 from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.model import Pod, Reason, Wait
+from sovereign_gpu.names import GATE
 
 log = logging.getLogger(__name__)
 
-_FIRST_AFTER, _AGAIN_AFTER = 5.0, 60.0
+_FIRST_AFTER, _AGAIN_AFTER = 1.5, 60.0
 """Seconds a reason must hold before the first, and before any later notice."""
+_AT_ONCE = frozenset(
+    {
+        Reason.NEVER_FITS,
+        Reason.TENANT_QUOTA_MISSING,
+        Reason.POLICY_MISSING,
+        Reason.NO_ELIGIBLE_POOL,
+    }
+)
+"""Somebody has to act, so a first notice of these waits for nothing."""
 _WORDS = frozenset(Reason)
 _BACKLOG = 64
-"""Notices handed to the writer at a time; the rest waits for the next look."""
+"""Notices handed to the writer at a time; as they are answered, the next ones follow."""
 
 
 @dataclass(slots=True)
@@ -43,6 +55,8 @@ class Waits:
     engine: Engine
     writer: Writer
     _known: dict[str, _Told] = field(default_factory=dict)
+    _due: dict[str, Wait] = field(default_factory=dict)
+    """What is to be told and was not handed to the writer yet."""
 
     def look(self) -> None:
         """Tell pods whose reason has held long enough."""
@@ -54,13 +68,28 @@ class Waits:
                     waiting.update(dict.fromkeys(line.members, line.wait))
         for uid in self._known.keys() - waiting.keys():
             del self._known[uid]
-        room = _BACKLOG - self.writer.queued(Lane.REPORT)
-        for uid, wait in waiting.items():
-            if self._due(uid, wait, now) and room > 0:
-                room -= 1
-                self._tell(self.engine.pods[uid], wait)
+        self._due = {uid: wait for uid, wait in waiting.items() if self._is_due(uid, wait, now)}
+        self._hand_over()
 
-    def _due(self, uid: str, wait: Wait, now: float) -> bool:
+    def hurry(self, changed: Iterable[str]) -> None:
+        """Look at pods (uids) that changed just now, so that what cannot pass is told at once."""
+        now = time.monotonic()
+        for uid in changed:
+            wait = self._wait_of(uid)
+            if wait is not None and self._is_due(uid, wait, now):
+                self._due[uid] = wait
+        self._hand_over()
+
+    def _wait_of(self, uid: str) -> Wait | None:
+        pod = self.engine.pods.get(uid)
+        if pod is None or GATE not in pod.gates:
+            return None
+        stopped = self.engine.stopped.get(uid)
+        queue = self.engine.queues.get(self.engine.tenant_of(pod.namespace))
+        line = queue.line_of(uid) if queue is not None else None
+        return stopped or (line.wait if line is not None else None)
+
+    def _is_due(self, uid: str, wait: Wait, now: float) -> bool:
         known = self._known.get(uid)
         if known is None:
             shown = self.engine.pods[uid].message.partition(":")[0]
@@ -69,8 +98,19 @@ class Waits:
             known.reason, known.since = wait.reason, now
         if known.told == wait.reason:
             return False
-        first = known.told not in _WORDS
-        return now - known.since >= (_FIRST_AFTER if first else _AGAIN_AFTER)
+        if known.told in _WORDS:
+            return now - known.since >= _AGAIN_AFTER
+        return wait.reason in _AT_ONCE or now - known.since >= _FIRST_AFTER
+
+    def _hand_over(self) -> None:
+        room = _BACKLOG - self.writer.queued(Lane.REPORT)
+        while self._due and room > 0:
+            uid = next(iter(self._due))
+            wait = self._due.pop(uid)
+            pod = self.engine.pods.get(uid)
+            if pod is not None and GATE in pod.gates and uid not in self.engine.assumed:
+                room -= 1
+                self._tell(pod, wait)
 
     def _tell(self, pod: Pod, wait: Wait) -> None:
         self._known[pod.uid].told = wait.reason
@@ -80,6 +120,7 @@ class Waits:
             if error is not None and known is not None:
                 known.told = ""
                 log.debug("telling %s/%s: %s", pod.namespace, pod.name, error)
+            self._hand_over()
 
         body = {
             "metadata": {"uid": pod.uid},
