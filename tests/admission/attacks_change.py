@@ -66,6 +66,11 @@ def the_requester_removed_by_the_tenant(world: World) -> Response:
     return world.patch(world.tenant, GATED, annotated(names.REQUESTED_BY, None))
 
 
+@attack("pod-metadata-update")
+def an_eviction_postponed_by_the_tenant(world: World) -> Response:
+    return world.patch(world.tenant, RUNNING, annotated(names.DRIFT_NOTICE, "{}"))
+
+
 @attack("pod-metadata-status")
 def the_requester_rewritten_by_a_kubelet(world: World) -> Response:
     body = annotated(names.REQUESTED_BY, "tenant-other")
@@ -189,6 +194,16 @@ def a_pod_declared_ready_by_the_operator(world: World) -> Response:
     conditions = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
     path = f"{RUNNING}/status"
     return world.patch(world.operator, path, conditions, "application/strategic-merge-patch+json")
+
+
+@attack("operator-eviction")
+def a_pod_of_an_exempt_namespace_evicted_by_the_operator(world: World) -> Response:
+    return world.evict(world.operator, INFRA)
+
+
+@attack("operator-eviction")
+def a_pod_of_no_tenant_evicted_by_the_operator(world: World) -> Response:
+    return world.evict(world.operator, UNGOVERNED)
 
 
 @attack("operator-node")

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from tests.admission.world import World
 
 JUDGED = {
-    "pods": {"binding", "ephemeralcontainers", "status"},
+    "pods": {"binding", "ephemeralcontainers", "eviction", "status"},
     "nodes": {"status"},
     "namespaces": {"finalize", "status"},
     "bindings": set(),
 }
 HARMLESS = {
     # They write nothing of the pod but CPU and memory (resize), or nothing at all.
-    "pods": {"attach", "eviction", "exec", "log", "portforward", "proxy", "resize"},
+    "pods": {"attach", "exec", "log", "portforward", "proxy", "resize"},
     "nodes": {"proxy"},
     "namespaces": set(),
     "bindings": set(),

@@ -346,6 +346,18 @@ def test_the_operator_says_why_a_pod_waits(world: World) -> None:
     world.patch(world.operator, path, body, STRATEGIC).must()
 
 
+def test_the_operator_announces_an_eviction_takes_it_back_and_evicts(world: World) -> None:
+    path = f"{pods_path(GOVERNED)}/running"
+    for notice in ('{"node": "x"}', None):
+        body = {"metadata": {"annotations": {names.DRIFT_NOTICE: notice}}}
+        world.patch(world.operator, path, body).must()
+    world.evict(world.operator, path).must()
+
+
+def test_others_evict_as_their_rights_say(world: World) -> None:
+    world.evict(world.admin, f"{pods_path('kube-system')}/infra").must()
+
+
 def test_the_operator_assigns_a_namespace_in_one_patch(world: World) -> None:
     annotations = {
         names.RESIDENCY: "eu-only",

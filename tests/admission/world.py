@@ -77,6 +77,15 @@ class World:
         extra = {"content_type": content_type} if content_type else {}
         return client.patch(path, body, dryRun="All", **extra)
 
+    def evict(self, client: Client, path: str) -> Response:
+        namespace, name = path.split("/")[-3::2]
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+        }
+        return client.create(f"{path}/eviction", body, dryRun="All")
+
     def bind(
         self,
         client: Client,

@@ -40,6 +40,8 @@ class Answer:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     message: str = "scripted"
+    causes: tuple[str, ...] = ()
+    """Reasons of `details.causes` in the body."""
     applied: bool = False
     """The write takes effect, whatever is answered."""
     cut: bool = False
@@ -234,7 +236,7 @@ class FakeApi:
             if request.method == "GET":
                 return self._get(seen)
             return result or self._write(seen)
-        return _status(answer.status, answer.message, answer.headers)
+        return _status(answer.status, answer.message, answer.headers, answer.causes)
 
     def _list(self, seen: Seen) -> web.Response:
         start, at = 0, self.version
@@ -340,8 +342,15 @@ def _selected(selector: str, item: Json) -> bool:
     return all(part != f"status.phase!={phase}" for part in selector.split(",") if part)
 
 
-def _status(code: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
-    body = {"kind": "Status", "status": "Failure", "code": code, "message": message}
+def _status(
+    code: int,
+    message: str,
+    headers: dict[str, str] | None = None,
+    causes: tuple[str, ...] = (),
+) -> web.Response:
+    body: Json = {"kind": "Status", "status": "Failure", "code": code, "message": message}
+    if causes:
+        body["details"] = {"causes": [{"reason": reason} for reason in causes]}
     return web.json_response(body, status=code, headers=headers)
 
 

@@ -7,6 +7,7 @@ from typing import Final
 from sovereign_gpu.admission import (
     binding,
     daemonset,
+    eviction,
     namespace,
     node,
     pod_create,
@@ -22,6 +23,7 @@ CATALOGUE: Final = (
     pod_update.CHANGES,
     pod_update.STATUS,
     pod_update.EPHEMERAL,
+    eviction.POLICY,
     binding.PODS_BINDING,
     binding.LEGACY,
     daemonset.POLICY,
