@@ -71,6 +71,22 @@ REFUSED = (
     Refused("region-empty", POOL, "spec.location.region", ""),
     Refused("region-longer-than-a-label", POOL, "spec.location.region", "r" * 64),
     Refused("site-with-a-space", POOL, "spec.location.site", "hall 4"),
+    # which nodes take no pods
+    Refused("ready-as-health-rule", POOL, "spec.health.conditions[0].type", "Ready", "but Ready"),
+    Refused("condition-with-a-space", POOL, "spec.health.conditions[0].type", "Gpu Hot"),
+    Refused("unknown-polarity", POOL, "spec.health.conditions[1].unhealthyStatus", "Bad", '"True"'),
+    Refused(
+        "condition-twice",
+        POOL,
+        "spec.health.conditions",
+        [{"type": "GpuMemWatch"}, {"type": "GpuMemWatch", "unhealthyStatus": "False"}],
+    ),
+    Refused(
+        "thirty-three-conditions",
+        POOL,
+        "spec.health.conditions",
+        [{"type": f"Trouble{number}"} for number in range(33)],
+    ),
     # which nodes a pool has
     Refused("unknown-enrolment", POOL, "spec.nodes.enrolment", "Everything", '"Labelled"'),
     Refused(

@@ -14,6 +14,10 @@ requirement = st.fixed_dictionaries(
 selector = st.fixed_dictionaries(
     {}, optional={"matchLabels": labels, "matchExpressions": st.lists(requirement, max_size=2)}
 )
+condition = st.fixed_dictionaries(
+    {"type": st.sampled_from(["GpuMemWatch", "Ready", "a.b/C", "a b", ""])},
+    optional={"unhealthyStatus": st.sampled_from(["True", "False", "Ignored", "true", ""])},
+)
 SPECS = {
     "GpuPool": st.fixed_dictionaries(
         {
@@ -22,13 +26,16 @@ SPECS = {
             )
         },
         optional={
+            "health": st.fixed_dictionaries(
+                {}, optional={"conditions": st.lists(condition, max_size=2)}
+            ),
             "nodes": st.fixed_dictionaries(
                 {},
                 optional={
                     "enrolment": st.sampled_from(["Labelled", "Selector", "Both"]),
                     "selector": selector,
                 },
-            )
+            ),
         },
     ),
     "TenantQuota": st.fixed_dictionaries(

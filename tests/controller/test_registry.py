@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sovereign_gpu.controller.registry import Registry
+from sovereign_gpu.core.model import HealthRule
 from tests.controller.bodies import policy, pool, quota
 
 KIND = "DataResidencyPolicy"
@@ -115,3 +116,19 @@ def test_an_object_that_cannot_be_read_keeps_the_reason(registry: Registry) -> N
     entry = registry.entries[KEY]
     assert entry.spec is None
     assert "ATLANTIS" in entry.problem
+
+
+def test_every_field_of_a_pool_is_news_but_not_what_its_own_status_says(registry: Registry) -> None:
+    registry.put("GpuPool", pool())
+    registry.changed = False
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    registry.put("GpuPool", {**pool(resourceVersion="2"), "status": ready})
+    assert not registry.changed
+    counted = pool(resourceVersion="3")
+    counted["spec"]["health"] = {
+        "conditions": [{"type": "RackCool", "unhealthyStatus": "False"}, {"type": "RackHot"}]
+    }
+    registry.put("GpuPool", counted)
+    assert registry.changed
+    (found,) = registry.specs()[0]
+    assert found.health == (HealthRule("RackCool", "False"), HealthRule("RackHot", "True"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -147,6 +148,24 @@ def test_a_pool_names_what_keeps_its_nodes_out(books: Books) -> None:
     assert aspects["Ready"].reason == "Counted"
     assert numbers["gpus"]["free"] == 8
     assert aspects["Oversubscribed"].status == "False"
+
+
+def test_a_pool_with_faults_is_degraded_and_its_tenants_see_their_part(books: Books) -> None:
+    books.node()
+    books.pod("one", node="gpu-0", gpus=2)
+    assert books.of("GpuPool", "munich")[1]["Degraded"].status == "False"
+    books.engine.put_node(replace(books.engine.nodes["gpu-0"], ready=False))
+    numbers, aspects = books.of("GpuPool", "munich")
+    assert numbers["nodes"]["faulty"] == 1
+    assert numbers["gpus"]["lost"] == 8
+    assert numbers["faults"] == [{"kind": "NotReady", "nodes": 1, "gpus": 8}]
+    degraded = aspects["Degraded"]
+    assert (degraded.status, degraded.reason) == ("True", "NodesHaveFaults")
+    assert degraded.message == "8 of 8 GPUs lost to faults of 1 node: NotReady on 1 node"
+    assert aspects["Ready"].status == "True"
+    tenant, _ = books.of("TenantQuota", "acme")
+    assert (tenant["total"]["lost"], tenant["total"]["onFaultyNodes"]) == (8, 2)
+    assert (tenant["pools"][0]["lost"], tenant["pools"][0]["onFaultyNodes"]) == (8, 2)
 
 
 def test_missing_pools_and_policies_are_conditions(books: Books) -> None:

@@ -17,6 +17,7 @@ def audit(engine: Engine, shown: Shown) -> None:
     _totals(engine)
     _queues(engine, shown)
     _floors(engine)
+    _faults(engine)
 
 
 def _pools(engine: Engine, shown: Shown) -> None:
@@ -109,6 +110,19 @@ def _floors(engine: Engine) -> None:
         check(floor.spare == spare, "spare of", name)
 
 
+def _faults(engine: Engine) -> None:
+    lost: Counter[str] = Counter()
+    for name, home in engine.pool_of_node.items():
+        node, pool = engine.nodes[name], engine.pools[home]
+        wanted = reference.faults(node, pool)
+        found = {str(fault.kind) for fault in engine.faults.of.get(name, ())}
+        check(found == wanted, "faults of", name, found, "instead of", wanted)
+        room = 0 if wanted - {"DevicesUnhealthy"} else node.allocatable.gpus
+        lost[home] += max(0, node.capacity.gpus - room)
+    check(engine.faults.of.keys() <= engine.pool_of_node.keys(), "faults of nodes in no pool")
+    check(+engine.faults.lost == +lost, "lost", engine.faults.lost, "instead of", lost)
+
+
 def nothing_is_left(engine: Engine) -> None:
     """Check that an engine whose cluster is empty remembers nothing."""
     ledger = engine.ledger
@@ -131,6 +145,9 @@ def nothing_is_left(engine: Engine) -> None:
         "due": engine.due,
         "queue of": engine._queue_of,  # noqa: SLF001 – leaks hide in private places
         "pods in": engine._pods_in,  # noqa: SLF001
+        "faults": engine.faults.of,
+        "lost": engine.faults.lost,
+        "fault shares": engine.faults._share,  # noqa: SLF001
         "census": engine.census._of,  # noqa: SLF001
         "sizes": engine.census._sizes,  # noqa: SLF001
         "bits": engine.feasible.bits,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 
 from sovereign_gpu import names
@@ -104,7 +105,59 @@ def may_use(tenant: Tenant, pool: Pool, policies: Mapping[str, Policy]) -> bool:
     return all(pool.country in policy.countries for policy in deny)
 
 
+DRIVER_BUSY = (
+    "cordon-required",
+    "wait-for-jobs-required",
+    "pod-deletion-required",
+    "drain-required",
+    "node-maintenance-required",
+    "post-maintenance-required",
+    "pod-restart-required",
+    "validation-required",
+    "uncordon-required",
+    "upgrade-failed",
+)
+BAD_WHEN_TRUE = ("GpuMemWatch", "XIDErrors", "NVSwitchDown")
+BAD_WHEN_FALSE = ("AcceleratedHardwareReady",)
+"""Of the conditions that every pool knows, those that the world shows."""
+
+
+def identity(node: Node) -> list[str]:
+    """Return the parts of what is recorded of a machine."""
+    parts = []
+    for letter, value in (("u", node.machine), ("p", node.provider_id)):
+        if value:
+            parts.append(letter + hashlib.sha256(value.encode()).hexdigest()[:16])
+    return parts
+
+
+def faults(node: Node, pool: Pool) -> set[str]:
+    """Return the kinds of fault that the node shows."""
+    labels = node.labels
+    recorded = labels.get("sovereign-gpu.node-restriction.kubernetes.io/machine", "")
+    paused = "".join(v for k, v in labels.items() if k.startswith("nvidia.com/gpu.deploy."))
+    mig, mode = labels.get("nvidia.com/mig.config.state"), labels.get("nvidia.com/cc.mode.state")
+    asked = labels.get("nvidia.com/cc.mode", mode)
+    shown = {
+        "Replaced": any(part not in identity(node) for part in recorded.split(".") if part),
+        "NotReady": not node.ready,
+        "Cordoned": node.unschedulable,
+        "DriverUpgrade": labels.get("nvidia.com/gpu-driver-upgrade-state") in DRIVER_BUSY,
+        "MigReconfiguration": mig in ("pending", "rebooting", "failed") or "for-mig" in paused,
+        "CcReconfiguration": mode == "failed" or mode != asked or "for-cc" in paused,
+        "Condition": any(_bad(kind, status, pool) for kind, status in node.conditions),
+        "DevicesUnhealthy": node.allocatable.gpus < node.capacity.gpus,
+    }
+    return {kind for kind, present in shown.items() if present}
+
+
+def _bad(kind: str, status: str, pool: Pool) -> bool:
+    own = [rule.unhealthy for rule in pool.health if rule.condition == kind]
+    known = ["True"] * (kind in BAD_WHEN_TRUE) + ["False"] * (kind in BAD_WHEN_FALSE)
+    return status in (own or known)
+
+
 def usable(node: Node, pool: Pool) -> bool:
     """Whether new pods may be sent to the node of the pool."""
     right_place = node.labels.get(names.REGION_LABEL) == pool.region
-    return node.ready and not node.unschedulable and right_place
+    return right_place and not faults(node, pool) - {"DevicesUnhealthy"}

@@ -14,6 +14,7 @@ from typing import TypeVar
 from sovereign_gpu import names
 from sovereign_gpu.core.model import (
     Constraints,
+    HealthRule,
     Namespace,
     Node,
     NodeTerm,
@@ -63,6 +64,24 @@ _CONSTRAINTS = (
 )
 _SIZES = (0, 1, 1, 1, 2, 2, 3, 4, 6, 8)
 _GATED = (names.GATE,)
+_TROUBLES: tuple[dict[str, str], ...] = (
+    {"nvidia.com/gpu-driver-upgrade-state": "upgrade-required"},
+    {"nvidia.com/gpu-driver-upgrade-state": "pod-restart-required"},
+    {"nvidia.com/mig.config.state": "pending"},
+    {"nvidia.com/mig.config.state": "success", "nvidia.com/gpu.deploy.device-plugin": "true"},
+    {"nvidia.com/gpu.deploy.device-plugin": "paused-for-mig-change"},
+    {"nvidia.com/gpu.deploy.sandbox-validator": "yes_paused-for-cc-mode-change"},
+    {"nvidia.com/cc.mode": "on", "nvidia.com/cc.mode.state": "off"},
+    {"nvidia.com/cc.mode": "on", "nvidia.com/cc.mode.state": "on"},
+    {"nvidia.com/cc.mode.state": "failed"},
+)
+"""Labels that NVIDIA's operators put on a node, troubled and in order."""
+_CONDITIONS = ("AcceleratedHardwareReady", "DiskPressure", "GpuMemWatch", "RackCool", "XIDErrors")
+_RULES = (
+    HealthRule("RackCool", "False"),
+    HealthRule("GpuMemWatch", "Ignored"),
+    HealthRule("XIDErrors", "Unknown"),
+)
 
 
 class World:
@@ -233,7 +252,9 @@ class World:
         else:
             labels[names.NODE_POOL_LABEL] = pool
         taints = (_TAINT,) if gpus else ()
-        self._put_node(Node(name, labels, taints, size, size, ready=True, unschedulable=False))
+        self._made += 1
+        node = Node(name, labels, taints, size, size, ready=True, unschedulable=False)
+        self._put_node(replace(node, machine=f"m{self._made}", provider_id=self.pick(("", "p"))))
 
     def _put_node(self, node: Node) -> None:
         self.nodes[node.name] = node
@@ -245,6 +266,9 @@ class World:
         node = self.nodes.get(name)
         if node is None:
             self.join(name)
+            return
+        if self.some(0.3):
+            self._put_node(self._with_another_fate(node))
             return
         what = self.rng.random()
         if what < 0.12:
@@ -266,6 +290,22 @@ class World:
             self._put_node(replace(node, labels={**node.labels, names.REGION_LABEL: region}))
         else:
             self.join(name)  # with another size and pool, as if it were new
+
+    def _with_another_fate(self, node: Node) -> Node:
+        """Return the node ailing, healed, or as another machine."""
+        what = self.rng.random()
+        if what < 0.4:
+            labels = {k: v for k, v in node.labels.items() if not k.startswith("nvidia.com/")}
+            trouble = self.pick(_TROUBLES) if self.some(0.5) else {}
+            return replace(node, labels=labels | trouble)
+        if what < 0.7:
+            shown = {kind for kind in _CONDITIONS if self.some(0.3)}
+            conditions = [(kind, self.pick(("True", "False", "Unknown"))) for kind in sorted(shown)]
+            return replace(node, conditions=tuple(conditions) if self.some(0.5) else ())
+        if what < 0.9:  # an administrator takes the machine in, and the operator records it
+            recorded = {names.NODE_MACHINE_LABEL: ".".join(reference.identity(node))}
+            return replace(node, labels=node.labels | recorded)
+        return replace(node, machine=self.pick(("", "another")), provider_id=self.pick(("", "p")))
 
     # --- namespaces and configuration -----------------------------------------------------
     def _put_namespace(self, namespace: Namespace) -> None:
@@ -291,6 +331,7 @@ class World:
             labelled=name != "trial",
             selector=(Requirement("trial", "Exists"),) if name == "trial" else (),
             incumbent=not elsewhere and self.some(0.8),
+            health=tuple(rule for rule in _RULES if self.some(0.3)),
         )
 
     def _put_tenant(self, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,6 +87,19 @@ def test_pools_and_tenants_are_shown_from_the_books(engine: Engine, metrics: Met
     assert values(metrics, "tenant_used_gpus") == {("munich", "acme"): 2}
     assert values(metrics, "pool_model_gpus") == {(MODEL, "munich"): 8}
     assert values(metrics, "residency_violations") == {("eu-only",): 0}
+
+
+def test_what_faults_take_is_shown_by_pool_kind_and_tenant(
+    engine: Engine, metrics: Metrics
+) -> None:
+    engine.put_pod(running())
+    assert values(metrics, "pool_lost_gpus") == {("munich",): 0}
+    assert values(metrics, "pool_faulty_nodes") == {}
+    engine.put_node(replace(node(), unschedulable=True))
+    assert values(metrics, "pool_lost_gpus") == {("munich",): 8}
+    assert values(metrics, "pool_faulty_nodes") == {("Cordoned", "munich"): 1}
+    assert values(metrics, "tenant_lost_gpus") == {("munich", "acme"): 4}
+    assert values(metrics, "tenant_faulty_node_gpus") == {("munich", "acme"): 2}
 
 
 def test_series_vanish_with_their_objects(engine: Engine, metrics: Metrics) -> None:

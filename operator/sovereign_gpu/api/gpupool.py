@@ -9,16 +9,13 @@ from pydantic import Field
 
 from sovereign_gpu.api.base import (
     Column,
-    Conditions,
-    Count,
     Country,
     LabelText,
     Naming,
-    ObservedGeneration,
     Resource,
     Spec,
-    Status,
 )
+from sovereign_gpu.api.poolstatus import GpuPoolStatus
 from sovereign_gpu.api.rules import Extra, Rule, Unique
 
 MAX_KEY = 317
@@ -173,6 +170,49 @@ class Location(Spec):
     ] = None
 
 
+class HealthCondition(Spec):
+    """When one condition of a node says that no new GPU pod may start there."""
+
+    type: Annotated[
+        LabelKey,
+        Field(description="Type of the node condition, such as GpuMemWatch."),
+        Rule(
+            cel="self != 'Ready'",
+            holds=lambda kind: kind != "Ready",
+            allowed="any condition but Ready, which every node must show as True",
+        ),
+    ]
+    unhealthy_status: Annotated[
+        Literal["True", "False", "Unknown", "Ignored"],
+        Field(
+            description=(
+                "Status of the condition with which the node takes no new GPU pods. Many "
+                "conditions name a trouble and are unhealthy when True; those that name a "
+                "virtue, such as AcceleratedHardwareReady, when False. Ignored: the condition "
+                "never counts, also if the operator knows it by itself."
+            )
+        ),
+    ] = "True"
+
+
+class PoolHealth(Spec):
+    """Which nodes take no new GPU pods."""
+
+    conditions: Annotated[
+        tuple[HealthCondition, ...],
+        Field(
+            max_length=32,
+            description=(
+                "Node conditions that count in this pool. An entry replaces what the operator "
+                "knows by itself about that type: those of NVSentinel (such as GpuMemWatch and "
+                "SysLogsXIDError) and of node-problem-detector (such as XIDErrors and "
+                "GPUMissing) are unhealthy when True, AcceleratedHardwareReady when False."
+            ),
+        ),
+        Unique("type"),
+    ] = ()
+
+
 class GpuPoolSpec(Spec):
     """What the pool is to be."""
 
@@ -186,106 +226,18 @@ class GpuPoolSpec(Spec):
             )
         ),
     ]
-
-
-class PoolNodeCounts(Status):
-    """Nodes of the pool."""
-
-    enrolled: Annotated[Count, Field(description="Nodes with GPUs in the pool.")] = 0
-    ready: Annotated[
-        Count, Field(description="Of these, nodes that are Ready and not cordoned.")
-    ] = 0
-    cordoned: Annotated[Count, Field(description="Of these, nodes marked unschedulable.")] = 0
-    unhealthy: Annotated[
-        Count,
-        Field(description="Of these, nodes that are not Ready or have lost GPUs."),
-    ] = 0
-    companions: Annotated[
-        Count,
+    health: Annotated[
+        PoolHealth,
         Field(
             description=(
-                "Nodes without GPUs in the pool, where data loaders and notebooks of its "
-                "tenants may run."
+                "Which nodes take no new GPU pods. Always: nodes that are not Ready, are "
+                "cordoned, are not the machine that was enrolled, or whose driver, MIG "
+                "partitions or confidential computing mode is being changed; and GPUs that "
+                "their device plugin reports as failed. Running pods stay and stay counted; a "
+                "node is back as soon as nothing is wrong."
             )
         ),
-    ] = 0
-
-
-class PoolGpuCounts(Status):
-    """GPUs of the pool, in whole devices."""
-
-    capacity: Annotated[
-        Count, Field(description="GPUs that the nodes of the pool have, healthy or not.")
-    ] = 0
-    allocatable: Annotated[
-        Count, Field(description="GPUs that pods can be given on nodes that are ready.")
-    ] = 0
-    counted: Annotated[
-        Count,
-        Field(description="GPUs charged to tenants: those of pods released and not yet finished."),
-    ] = 0
-    reserved: Annotated[
-        Count,
-        Field(description="Of the counted GPUs, those of pods not bound to a node yet."),
-    ] = 0
-    foreign: Annotated[
-        Count,
-        Field(
-            description=(
-                "GPUs held by pods that no tenant is charged for: exempt namespaces, static "
-                "pods, pods older than the installation."
-            )
-        ),
-    ] = 0
-    free: Annotated[
-        Count, Field(description="GPUs that could be given out now; never below 0.")
-    ] = 0
-    whole_nodes_free: Annotated[
-        Count,
-        Field(description="Nodes with all of their GPUs free, which is what large jobs wait for."),
-    ] = 0
-
-
-class PoolProduct(Status):
-    """One GPU model in the pool."""
-
-    product: Annotated[
-        str,
-        Field(
-            max_length=63,
-            description="GPU model: the label nvidia.com/gpu.product, or Unknown without it.",
-        ),
-    ]
-    nodes: Annotated[Count, Field(description="Nodes with this model.")] = 0
-    gpus: Annotated[Count, Field(description="GPUs of this model, healthy or not.")] = 0
-
-
-class GpuPoolStatus(Status):
-    """What the pool is."""
-
-    observed_generation: ObservedGeneration = 0
-    conditions: Annotated[
-        Conditions,
-        Field(
-            description=(
-                "Ready: the pool is in force; the reason says when it has no nodes, or nodes in "
-                "another region. Reconciling: the operator is "
-                "still catching up. Stalled: somebody has to change something, the message "
-                "says what. Clashing: another pool claims the same node or puts the same "
-                "region into another country. Oversubscribed: the guarantees given on the "
-                "pool exceed its GPUs."
-            )
-        ),
-    ] = ()
-    nodes: Annotated[PoolNodeCounts, Field(description="Nodes of the pool.")] = PoolNodeCounts()
-    gpus: Annotated[PoolGpuCounts, Field(description="GPUs of the pool, in whole devices.")] = (
-        PoolGpuCounts()
-    )
-    products: Annotated[
-        tuple[PoolProduct, ...],
-        Field(max_length=64, description="GPU models in the pool."),
-        Unique("product"),
-    ] = ()
+    ] = PoolHealth()
 
 
 class GpuPool(Resource):
@@ -328,6 +280,7 @@ class GpuPool(Resource):
                 "integer",
                 wide=True,
             ),
+            Column("Lost", ".status.gpus.lost", "GPUs lost to faults.", "integer", wide=True),
             Column("Cordoned", ".status.nodes.cordoned", "Nodes cordoned.", "integer", wide=True),
             Column(
                 "Unhealthy", ".status.nodes.unhealthy", "Nodes unhealthy.", "integer", wide=True

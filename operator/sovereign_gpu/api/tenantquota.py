@@ -127,6 +127,18 @@ class PoolUsage(Status):
     pending_pods: Annotated[
         Count, Field(description="Waiting pods that this pool may serve first.")
     ] = 0
+    lost: Annotated[
+        Count,
+        Field(
+            description=(
+                "Of the guaranteed GPUs, those that faults of nodes keep from being served: the "
+                "tenant's part, by guarantee, of what all tenants of the pool lose."
+            )
+        ),
+    ] = 0
+    on_faulty_nodes: Annotated[
+        Count, Field(description="Of the used GPUs, those on nodes with a fault.")
+    ] = 0
 
 
 class QuotaTotals(Status):
@@ -143,6 +155,10 @@ class QuotaTotals(Status):
         Count, Field(description="GPUs that all waiting pods of the tenant ask for.")
     ] = 0
     pending_pods: Annotated[Count, Field(description="All waiting pods of the tenant.")] = 0
+    lost: Annotated[
+        Count, Field(description="Guaranteed GPUs that faults of nodes keep from being served.")
+    ] = 0
+    on_faulty_nodes: Annotated[Count, Field(description="Used GPUs on nodes with a fault.")] = 0
 
 
 class Waiting(Status):

@@ -7,7 +7,7 @@ cannot be read stays here with the reason, so that its status can say it, and co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sovereign_gpu.api import (
@@ -17,7 +17,7 @@ from sovereign_gpu.api import (
     TenantQuota,
     parse,
 )
-from sovereign_gpu.core.model import Policy, Pool, Requirement, Share, Tenant
+from sovereign_gpu.core.model import HealthRule, Policy, Pool, Requirement, Share, Tenant
 
 Kind = Literal["GpuPool", "TenantQuota", "DataResidencyPolicy"]
 KINDS: tuple[Kind, ...] = ("GpuPool", "TenantQuota", "DataResidencyPolicy")
@@ -131,7 +131,7 @@ def _decisive(entry: Entry) -> tuple[object, ...]:
     # `incumbent` of a pool is read from its own status; our writing it must not count as news.
     spec = entry.spec
     if isinstance(spec, Pool):
-        return (entry.uid, spec.country, spec.region, spec.labelled, spec.selector, entry.problem)
+        spec = replace(spec, incumbent=False)
     return (entry.uid, spec, entry.problem)
 
 
@@ -153,6 +153,9 @@ def _pool(model: GpuPool) -> Pool:
         selector=(
             *(Requirement(key, "In", (value,)) for key, value in selector.match_labels.items()),
             *(Requirement(r.key, r.operator, r.values) for r in selector.match_expressions),
+        ),
+        health=tuple(
+            HealthRule(rule.type, rule.unhealthy_status) for rule in model.spec.health.conditions
         ),
         incumbent=any(c.type == "Ready" and c.status == "True" for c in model.status.conditions),
     )

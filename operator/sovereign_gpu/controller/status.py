@@ -104,6 +104,7 @@ class StatusMaker:
                 "cordoned": numbers.cordoned,
                 "unhealthy": numbers.unhealthy,
                 "companions": numbers.companions,
+                "faulty": numbers.faulty,
             },
             "gpus": {
                 "capacity": numbers.capacity,
@@ -113,7 +114,12 @@ class StatusMaker:
                 "foreign": numbers.foreign,
                 "free": numbers.free,
                 "wholeNodesFree": numbers.whole_nodes_free,
+                "lost": numbers.lost,
             },
+            "faults": [
+                {"kind": kind, "nodes": nodes, "gpus": gpus}
+                for kind, (nodes, gpus) in numbers.losses.rows()
+            ],
             "products": [
                 {"product": p, "nodes": numbers.products[p], "gpus": numbers.product_gpus[p]}
                 for p in products
@@ -158,6 +164,7 @@ class StatusMaker:
             _adjective("Clashing", "RegionInTwoCountries", region_clash)
             if region_clash
             else _adjective("Clashing", "NodesClaimedTwice", node_clash),
+            _adjective("Degraded", "NodesHaveFaults", numbers.losses.sentence(numbers.capacity)),
             _adjective(
                 "Oversubscribed",
                 "GuaranteesExceedCapacity",
@@ -172,11 +179,8 @@ class StatusMaker:
         rows = list(numbers.pools.items())[:_MOST_ROWS]
         waiting = sorted(numbers.waiting.items(), key=lambda item: (-item[1].pods, item[0]))
         status = {
-            "total": _row(*(sum(getattr(row, part) for _, row in rows) for part in _ROW_PARTS)),
-            "pools": [
-                {"name": name or "none", **_row(*(getattr(row, part) for part in _ROW_PARTS))}
-                for name, row in rows
-            ],
+            "total": _row(*(row for _, row in rows)),
+            "pools": [{"name": name or "none", **_row(row)} for name, row in rows],
             "waiting": [
                 {
                     "reason": reason,
@@ -269,17 +273,20 @@ class StatusMaker:
         return total
 
 
-_ROW_PARTS = ("guaranteed", "used", "reserved", "pending_gpus", "pending_pods")
+_ROW = {
+    "guaranteed": "guaranteed",
+    "used": "used",
+    "reserved": "reserved",
+    "pendingGpus": "pending_gpus",
+    "pendingPods": "pending_pods",
+    "lost": "lost",
+    "onFaultyNodes": "on_faulty_nodes",
+}
+"""Field of the status -> attribute of the report."""
 
 
-def _row(guaranteed: int, used: int, reserved: int, gpus: int, pods: int) -> dict[str, int]:
-    return {
-        "guaranteed": guaranteed,
-        "used": used,
-        "reserved": reserved,
-        "pendingGpus": gpus,
-        "pendingPods": pods,
-    }
+def _row(*rows: report.TenantPoolReport) -> dict[str, int]:
+    return {key: sum(getattr(row, part) for row in rows) for key, part in _ROW.items()}
 
 
 def _adjective(kind: str, reason: str, message: str | None) -> Aspect:

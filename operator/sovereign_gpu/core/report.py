@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from sovereign_gpu.core import residency
+from sovereign_gpu.core import losses, residency
 from sovereign_gpu.core.ledger import FOREIGN
+from sovereign_gpu.core.losses import PoolLosses
 from sovereign_gpu.core.model import Node, Wait
 from sovereign_gpu.core.state import State
 from sovereign_gpu.names import PRODUCT_LABEL
@@ -34,11 +35,23 @@ class PoolReport:
     whole_nodes_free: int = 0
     guaranteed: int = 0
     """Sum of the guarantees that tenants have in the pool."""
+    losses: PoolLosses = field(default_factory=PoolLosses)
+    """What faults take from the pool."""
     rivals: set[str] = field(default_factory=set)
     """Other pools that claim nodes of this one."""
     products: Counter[str] = field(default_factory=Counter)
     """Nodes by GPU model."""
     product_gpus: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def faulty(self) -> int:
+        """Nodes with faults."""
+        return self.losses.nodes
+
+    @property
+    def lost(self) -> int:
+        """GPUs that faults keep from new pods."""
+        return self.losses.gpus
 
 
 @dataclass(slots=True)
@@ -51,6 +64,10 @@ class TenantPoolReport:
     reserved: int = 0
     pending_gpus: int = 0
     pending_pods: int = 0
+    lost: int = 0
+    """GPUs of the guarantee that faults keep from being served."""
+    on_faulty_nodes: int = 0
+    """GPUs that bound pods hold on nodes with faults."""
 
 
 @dataclass(slots=True)
@@ -105,6 +122,8 @@ def pools(state: State) -> dict[str, PoolReport]:
         for pool, gpus, *_ in tenant_spec.shares:
             if pool in reports:
                 reports[pool].guaranteed += gpus
+    for pool, found in losses.of_pools(state).items():
+        reports[pool].losses = found
     for pool, floor in state.floors.items():
         report = reports[pool]
         report.free = max(0, state.spare(pool))
@@ -114,7 +133,7 @@ def pools(state: State) -> dict[str, PoolReport]:
 
 def _count_node(state: State, node: Node, pool: str, report: PoolReport) -> None:
     spec = state.pools[pool]
-    if not residency.stands_where_pool_says(node, spec):
+    if not residency.shows_region(node, spec):
         report.misplaced += 1
     report.rivals |= set(residency.rivals(node, state.pools)) - {pool}
     if not node.capacity.gpus:
@@ -143,6 +162,7 @@ def tenants(state: State) -> dict[str, TenantReport]:
             continue
         row = reports.setdefault(name, TenantReport()).pools.setdefault(pool, TenantPoolReport())
         row.used, row.reserved = usage.counted, usage.reserved
+    _add_losses(state, reports)
     for name, queue in state.queues.items():
         report = reports.setdefault(name, TenantReport())
         for line in queue.lines.values():
@@ -157,6 +177,14 @@ def tenants(state: State) -> dict[str, TenantReport]:
         _wait(report, wait, 1, pod.demand.gpus, pod.created)
     reports.pop(FOREIGN, None)
     return reports
+
+
+def _add_losses(state: State, reports: dict[str, TenantReport]) -> None:
+    for (name, pool), gpus in losses.of_tenants(state).items():
+        reports[name].pools[pool].lost = gpus
+    for (name, pool), gpus in losses.on_faulty_nodes(state).items():
+        if name != FOREIGN and gpus:
+            reports[name].pools[pool].on_faulty_nodes = gpus
 
 
 def _pend(report: TenantReport, pool: str, pods: int, gpus: int) -> None:

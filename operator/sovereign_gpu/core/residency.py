@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
+from sovereign_gpu.core import health
 from sovereign_gpu.core.matching import selects
 from sovereign_gpu.core.model import Node, Policy, Pool, Tenant
 from sovereign_gpu.names import (
@@ -91,9 +92,17 @@ def _joins(node: Node, pool: Pool) -> bool:
     return node.capacity.gpus == 0 or selects(pool.selector, node.labels)
 
 
-def stands_where_pool_says(node: Node, pool: Pool) -> bool:
+def shows_region(node: Node, pool: Pool) -> bool:
     """Whether the region the node shows is the region its pool declares."""
     return node.labels.get(REGION_LABEL) == pool.region
+
+
+def stands_where_pool_says(node: Node, pool: Pool) -> bool:
+    """Whether the pool's location can be believed of the node.
+
+    The machine that was enrolled stands there; another one behind the same name stands nowhere.
+    """
+    return shows_region(node, pool) and not health.replaced(node)
 
 
 def class_labels(node: Node, pool: Pool | None, policies: Iterable[Policy]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from sovereign_gpu.core import explain, residency
 from sovereign_gpu.core.feasibility import FeasibleNodes
+from sovereign_gpu.core.health import FaultBook
 from sovereign_gpu.core.ledger import FOREIGN, Charge, Ledger
 from sovereign_gpu.core.model import Namespace, Node, Pod, Policy, Pool, Tenant, Wait
 from sovereign_gpu.core.placement import Census, Floor, seat
@@ -45,6 +46,7 @@ class State:
     pool_of_node: dict[str, str] = field(default_factory=dict)
     floors: dict[str, Floor] = field(default_factory=dict)
     census: Census = field(default_factory=Census)
+    faults: FaultBook = field(default_factory=FaultBook)
     feasible: FeasibleNodes = field(default_factory=FeasibleNodes)
     due: set[str] = field(default_factory=set)
     """Tenants for whom something changed that might let a pod start."""
@@ -191,6 +193,10 @@ class State:
         else:
             self.pool_of_node.pop(name, None)
         self.census.put(name, after, node.capacity.gpus if node else 0)
+        if node and after:
+            self.faults.put(node, self.pools[after])
+        else:
+            self.faults.remove(name)
         if before != after:
             if before in self.floors:
                 self.floors[before].put(name, None)
@@ -211,10 +217,9 @@ class State:
     def usable(self, node: Node, pool: Pool) -> bool:
         """Whether new GPU pods may be put on the node at all."""
         return (
-            node.ready
-            and not node.unschedulable
+            not self.faults.closed(node.name)
             and pool.name not in self.clashes
-            and residency.stands_where_pool_says(node, pool)
+            and residency.shows_region(node, pool)
         )
 
     # --- namespaces and configuration -----------------------------------------------------

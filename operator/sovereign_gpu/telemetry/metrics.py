@@ -41,6 +41,7 @@ _POOL_GAUGES = {
     "pool_nodes_ready": ("ready", "Nodes with GPUs that are Ready and not cordoned."),
     "pool_nodes_cordoned": ("cordoned", "Nodes with GPUs that are cordoned."),
     "pool_nodes_unhealthy": ("unhealthy", "Nodes with GPUs not Ready or short of devices."),
+    "pool_lost_gpus": ("lost", "GPUs that faults of nodes keep from new pods."),
     "pool_companions": ("companions", "Nodes without GPUs in the pool."),
 }
 _TENANT_GAUGES = {
@@ -49,6 +50,8 @@ _TENANT_GAUGES = {
     "tenant_reserved_gpus": ("reserved", "Charged GPUs of pods that are not bound yet."),
     "tenant_pending_gpus": ("pending_gpus", "GPUs that waiting pods ask for."),
     "tenant_pending_pods": ("pending_pods", "Pods that wait."),
+    "tenant_lost_gpus": ("lost", "GPUs of the guarantee that faults keep from being served."),
+    "tenant_faulty_node_gpus": ("on_faulty_nodes", "GPUs held on nodes with faults."),
 }
 
 
@@ -204,6 +207,15 @@ class Metrics(Collector):
             for model, gpus in numbers.product_gpus.items():
                 models.add_metric((pool, model), gpus)
         yield models
+        faulty = GaugeMetricFamily(
+            PREFIX + "pool_faulty_nodes",
+            "Nodes with GPUs that have a fault, by kind; a node may have several.",
+            labels=("pool", "kind"),
+        )
+        for pool, numbers in reports.items():
+            for kind, (nodes, _) in numbers.losses.rows():
+                faulty.add_metric((pool, kind), nodes)
+        yield faulty
 
     def _tenants(self) -> Iterator[Metric]:
         reports = report.tenants(self._state)
