@@ -15,6 +15,8 @@ def audit(engine: Engine, shown: Shown) -> None:
     _pools(engine, shown)
     _charges(engine, shown)
     _totals(engine)
+    _lending(engine)
+    _claims(engine)
     _queues(engine, shown)
     _floors(engine)
     _faults(engine)
@@ -123,6 +125,40 @@ def _faults(engine: Engine) -> None:
     check(+engine.faults.lost == +lost, "lost", engine.faults.lost, "instead of", lost)
 
 
+def _lending(engine: Engine) -> None:
+    borrowed: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
+    shares = {(t.name, s.pool): s for t in engine.tenants.values() for s in t.shares}
+    for key in {*shares, *engine.ledger.usage}:
+        if key[0]:
+            counted, share = engine.ledger.counted(*key), shares.get(key)
+            borrowed[key[1]] += max(0, counted - (share.guaranteed if share else 0))
+            if share is not None and share.lending_limit is not None:
+                kept[key[1]] += max(0, share.guaranteed - share.lending_limit - counted)
+    check(engine.lending.borrowed == +borrowed, "borrowed", engine.lending.borrowed)
+    check(engine.lending.kept == +kept, "kept", engine.lending.kept)
+
+
+def _claims(engine: Engine) -> None:
+    for pool, claims in engine.claims.of.items():
+        mine = sum(engine.feasible.bits[n] for n, p in engine.pool_of_node.items() if p == pool)
+        together = 0
+        for tenant, claim in claims.items():
+            check(claim.nodes, "an empty claim stays:", tenant)
+            check(not claim.nodes & together, "two claim one node of", pool)
+            check(claim.nodes & ~mine == 0, "claims a node of another pool:", tenant)
+            together |= claim.nodes
+            check(tenant in engine.queues, "claims for nobody:", tenant)
+            if tenant not in engine.due:
+                gpus = claim.line.shape.demand.gpus * claim.nodes.bit_count()
+                counted = engine.ledger.counted(tenant, pool)
+                guaranteed = engine.lending.shares[tenant, pool].guaranteed
+                check(claim.nodes.bit_count() <= len(claim.line.members), "claims too many")
+                check(counted + gpus <= guaranteed, "claims beyond the guarantee:", tenant)
+        check(together == engine.claims.nodes[pool], "claimed nodes of", pool)
+    check(engine.claims.nodes.keys() == engine.claims.of.keys(), "claimed pools")
+
+
 def nothing_is_left(engine: Engine) -> None:
     """Check that an engine whose cluster is empty remembers nothing."""
     ledger = engine.ledger
@@ -138,6 +174,11 @@ def nothing_is_left(engine: Engine) -> None:
         "queues": engine.queues,
         "stopped": engine.stopped,
         "assumed": engine.assumed,
+        "borrowed": engine.lending.borrowed,
+        "kept": engine.lending.kept,
+        "parts": engine.lending._parts,  # noqa: SLF001
+        "claims": engine.claims.of,
+        "capacity": engine.capacity.of,
         "pools of nodes": engine.pool_of_node,
         "floors": engine.floors,
         "barred": engine.barred,

@@ -77,7 +77,7 @@ class Drive:
         self.flights.clear()
         self.reads.clear()
         self.stored.clear()
-        self.engine, self.shown = Engine(), Shown()
+        self.engine, self.shown = Engine(claims=oracle.NotedClaims()), Shown()
         self.world.history.clear()
         for uids in self.world.changed.values():
             uids.clear()
@@ -224,13 +224,16 @@ class Drive:
         self._plan(self.world.pick((0, 1, 2, 3, 64)))
 
     def _plan(self, limit: int) -> int:
+        claimed = oracle.claimed(self.engine)
         releases = self.engine.plan(limit)
         check(len(releases) <= limit, "more than asked for")
         alive = self.world.pods
-        self.counts["decisions"] += oracle.judge_plan(self.shown, alive, releases, self.engine)
+        self.counts["decisions"] += oracle.judge_plan(
+            self.shown, alive, releases, self.engine, claimed
+        )
         for release in releases:
             self.flights[release.pod.uid] = release
-        if len(releases) < limit:
+        if len(releases) < limit and not self.engine.due:
             oracle.judge_rest(self.shown, self.engine)
         return len(releases)
 
@@ -300,7 +303,8 @@ class Drive:
             for uid in tuple(self.world.changed["pod"]):
                 self.world.changed["pod"].discard(uid)
                 self._show_pod(uid)
-            if not self._plan(64) and not self.flights and not self.reads:
+            released = self._plan(64)
+            if not (released or self.engine.due or self.flights or self.reads):
                 break
         check(self.shown.pods == self.world.pods, "the judge was shown something else")
         check(not self.shown.decided, "decisions are open")
@@ -321,7 +325,8 @@ class Drive:
             definitions.clear()
         self.relist()
         self._show_configuration()
-        self._plan(64)
+        while self.engine.due:
+            self._plan(64)
         books.nothing_is_left(self.engine)
 
 

@@ -8,13 +8,26 @@ answer was lost counts, and so does one that landed and was not seen yet.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
 
 from sovereign_gpu import names
+from sovereign_gpu.core.claims import Claim, Claims
 from sovereign_gpu.core.engine import Engine
-from sovereign_gpu.core.model import Namespace, Node, Pod, Policy, Pool, Release, Resources, Tenant
+from sovereign_gpu.core.model import (
+    Namespace,
+    Node,
+    Pod,
+    Policy,
+    Pool,
+    Release,
+    Resources,
+    Share,
+    Tenant,
+)
+from sovereign_gpu.core.queue import Line
 from tests.core import reference
 
 
@@ -112,6 +125,8 @@ class Book:
     counted: Counter[tuple[str, str]] = field(default_factory=Counter)
     reserved: Counter[str] = field(default_factory=Counter)
     bound: Counter[str] = field(default_factory=Counter)
+    held: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+    """By tenant, pool and part of the resources, of pods with GPUs."""
     loads: dict[str, list[int]] = field(default_factory=dict)
     out: set[str] = field(default_factory=set)
 
@@ -119,6 +134,8 @@ class Book:
         """Charge one account."""
         gpus = account.demand.gpus
         self.counted[account.tenant, account.pool] += gpus
+        for part in range(3) if gpus else ():
+            self.held[account.tenant, account.pool, part] += account.demand[part]
         if account.bound:
             self.bound[account.node] += gpus
         else:
@@ -127,38 +144,77 @@ class Book:
         for part in range(3):
             load[part] += account.demand[part]
 
-    def fill(self, tenant_name: str) -> tuple[Fraction, str]:
+    def fill(self, tenant_name: str) -> Fraction:
         """Return how full the tenant's guarantees are; the emptiest has its turn."""
-        guarantees = self.shown.tenants[tenant_name].shares
-        counted = sum(self.counted[tenant_name, pool] for pool, *_ in guarantees)
-        guaranteed = sum(share.guaranteed for share in guarantees)
-        return (Fraction(counted, guaranteed) if guaranteed else Fraction(1), tenant_name)
+        shares = self.shown.tenants[tenant_name].shares
+        counted = sum(min(s.guaranteed, self.counted[tenant_name, s.pool]) for s in shares)
+        guaranteed = sum(share.guaranteed for share in shares)
+        return Fraction(counted, guaranteed) if guaranteed else Fraction(1)
+
+    def surplus(self, tenant_name: str) -> int:
+        """Return the weighted dominant share beyond the guarantees, in parts of 2**32."""
+        tenant = self.shown.tenants[tenant_name]
+        surplus, capacity = [0, 0, 0], [0, 0, 0]
+        for pool in {*self.shown.home.values()} - {""}:
+            sizes = [
+                node.capacity
+                for name, node in self.shown.nodes.items()
+                if self.shown.home.get(name) == pool and node.capacity.gpus
+            ]
+            size = [sum(each[part] for each in sizes) for part in range(3)]
+            mine = sum(share.guaranteed for share in tenant.shares if share.pool == pool)
+            for part in range(3):
+                capacity[part] += size[part]
+                if size[0]:
+                    held = self.held[tenant_name, pool, part]
+                    surplus[part] += max(0, held - size[part] * mine // size[0])
+        return max(s * 2**32 // max(1, c) for s, c in zip(surplus, capacity, strict=True)) // (
+            tenant.weight
+        )
+
+    def share(self, tenant_name: str, pool: str) -> Share:
+        """Return the tenant's share of a pool that it names."""
+        shares = self.shown.tenants[tenant_name].shares
+        return next(share for share in shares if share.pool == pool)
+
+    def borrows(self, gpus: int, tenant_name: str, pool: str) -> bool:
+        """Whether so many GPUs more would go beyond the guarantee."""
+        counted = self.counted[tenant_name, pool]
+        return bool(gpus) and counted + gpus > self.share(tenant_name, pool).guaranteed
 
     def refusal(self, pod: Pod, tenant_name: str, pool_name: str) -> str:
         """Return what keeps the pod out of every node of the pool, empty if nothing does."""
         tenant, pool = self.shown.tenants.get(tenant_name), self.shown.pools.get(pool_name)
         if tenant is None or pod.namespace not in tenant.namespaces:
             return "tenant"
-        if (
-            pool is None
-            or pool_name in self.out
-            or pool_name not in {share.pool for share in tenant.shares}
-        ):
+        named = {share.pool for share in tenant.shares}
+        if pool is None or pool_name in self.out or pool_name not in named:
             return "pool"
         if not reference.may_use(tenant, pool, self.shown.policies):
             return "policy"
         return self._shortage(pod.demand.gpus, tenant, pool) if pod.demand.gpus else ""
 
     def _shortage(self, gpus: int, tenant: Tenant, pool: Pool) -> str:
-        (share,) = (each for each in tenant.shares if each.pool == pool.name)
-        guaranteed = share.guaranteed
+        share = self.share(tenant.name, pool.name)
         counted = self.counted[tenant.name, pool.name]
-        if counted + gpus > guaranteed:
-            return f"quota: {counted} + {gpus} of {guaranteed}"
+        if counted + gpus > share.guaranteed + share.borrowing_limit:
+            return f"quota: {counted} + {gpus} of {share}"
         free = -self.reserved[pool.name]
         for node in self._nodes(pool):
             free += max(0, node.allocatable.gpus - self.bound[node.name])
+        if self.borrows(gpus, tenant.name, pool.name):
+            kept = self._kept(tenant.name, pool.name)
+            return f"capacity: {free} free, {kept} kept" if free - kept < gpus else ""
         return f"capacity: {free} free" if free < gpus else ""
+
+    def _kept(self, borrower: str, pool: str) -> int:
+        kept = 0
+        for name, tenant in self.shown.tenants.items():
+            for share in tenant.shares:
+                if name != borrower and share.pool == pool and share.lending_limit is not None:
+                    own = share.guaranteed - share.lending_limit
+                    kept += max(0, own - self.counted[name, pool])
+        return kept
 
     def _nodes(self, pool: Pool) -> list[Node]:
         home, nodes = self.shown.home, self.shown.nodes
@@ -175,14 +231,19 @@ class Book:
             pod.constraints, node
         )
 
-    def home_for(self, pod: Pod, tenant_name: str) -> str:
-        """Return a pool that has a node for the pod, empty if none has."""
+    def home_for(
+        self, pod: Pod, tenant_name: str, claimed: Collection[str], *, borrows: bool = True
+    ) -> str:
+        """Return a pool with an unclaimed node for the pod, empty if there is none."""
         tenant = self.shown.tenants.get(tenant_name)
         for name, *_ in tenant.shares if tenant else ():
-            if not self.refusal(pod, tenant_name, name):
-                pool = self.shown.pools[name]
-                if any(self.takes(node, pod) for node in self._nodes(pool)):
-                    return name
+            if self.refusal(pod, tenant_name, name):
+                continue
+            if not borrows and self.borrows(pod.demand.gpus, tenant_name, name):
+                continue
+            nodes = self._nodes(self.shown.pools[name])
+            if any(self.takes(node, pod) for node in nodes if node.name not in claimed):
+                return name
         return ""
 
 
@@ -206,13 +267,48 @@ def book(shown: Shown, alive: dict[str, Pod] | None = None) -> Book:
     return made
 
 
-def judge_plan(shown: Shown, alive: dict[str, Pod], releases: list[Release], engine: Engine) -> int:
+def claimed(engine: Engine, *, but: Line | None = None) -> set[str]:
+    """Return the nodes that lines other than `but` have claimed."""
+    names_of = {bit: name for name, bit in engine.feasible.bits.items()}
+    found = set()
+    for claims in engine.claims.of.values():
+        for claim in claims.values():
+            if claim.line is not but:
+                found |= {name for bit, name in names_of.items() if claim.nodes & bit}
+    return found
+
+
+class NotedClaims(Claims):
+    """Claims that remember every node that was claimed since they were last asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ever = 0
+
+    def put(self, tenant: str, pool: str, claim: Claim | None) -> bool:
+        self.ever |= claim.nodes if claim is not None else 0
+        return super().put(tenant, pool, claim)
+
+
+def judge_plan(
+    shown: Shown,
+    alive: dict[str, Pod],
+    releases: list[Release],
+    engine: Engine,
+    claimed_before: set[str],
+) -> int:
     """Check every decision in turn, each on top of those before; returns how many there were."""
     truth, seen = book(shown, alive), book(shown)
     waiting = {pod.uid: pod for pod in queued(shown)}
+    noted = engine.claims
+    assert isinstance(noted, NotedClaims)
+    bits = engine.feasible.bits
+    excused = claimed_before | {name for name, bit in bits.items() if noted.ever & bit}
+    noted.ever = 0
     for release in releases:
         _judge(truth, waiting, release)
-        _judge_order(seen, waiting, release, engine)
+        others = [pod for pod in waiting.values() if pod.uid not in engine.stopped]
+        _judge_order(seen, others, release, excused)
         del waiting[release.pod.uid]
         shown.decided[release.pod.uid] = release
         account = shown.account(release.pod)
@@ -238,24 +334,28 @@ def _judge(truth: Book, waiting: dict[str, Pod], release: Release) -> None:
     check(not (release.pinned and (pod.follows_others or not pod.controlled)), "pinned:", release)
 
 
-def _judge_order(seen: Book, waiting: dict[str, Pod], release: Release, engine: Engine) -> None:
+def _judge_order(seen: Book, waiting: list[Pod], release: Release, claimed: set[str]) -> None:
     # Measured by what the engine sees, dead pods included: it cannot know of their room.
-    pod, turn = release.pod, seen.fill(release.tenant)
-    for other in waiting.values():
-        if other.uid in engine.stopped:
-            continue
+    pod, borrows = release.pod, seen.borrows(release.pod.demand.gpus, release.tenant, release.pool)
+    turn = seen.surplus(release.tenant) if borrows else seen.fill(release.tenant)
+    for other in waiting:
         tenant = seen.shown.tenant_of(other)
+        overtaken = ""
         if tenant == release.tenant:
-            first = (-other.priority, other.created, other.uid) < (
-                -pod.priority,
-                pod.created,
-                pod.uid,
-            )
+            if _place(other) < _place(pod):
+                overtaken = seen.home_for(other, tenant, claimed, borrows=borrows)
+        elif not borrows:
+            if seen.fill(tenant) < turn:
+                overtaken = seen.home_for(other, tenant, claimed, borrows=False)
         else:
-            first = seen.fill(tenant) < turn
-        if first:
-            overtaken = seen.home_for(other, tenant)
-            check(not overtaken, "overtook", other, "which fits", overtaken, release)
+            overtaken = seen.home_for(other, tenant, claimed, borrows=False)
+            if not overtaken and seen.surplus(tenant) < turn:
+                overtaken = seen.home_for(other, tenant, claimed)
+        check(not overtaken, "overtook", other, "which fits", overtaken, release)
+
+
+def _place(pod: Pod) -> tuple[int, float, str]:
+    return (-pod.priority, pod.created, pod.uid)
 
 
 def judge_rest(shown: Shown, engine: Engine) -> None:
@@ -265,7 +365,7 @@ def judge_rest(shown: Shown, engine: Engine) -> None:
         if pod.uid in engine.stopped:
             check(pod.uid in shown.refused, "held without a refusal:", pod, engine.stopped[pod.uid])
             continue
-        home = everything.home_for(pod, shown.tenant_of(pod))
-        check(not home, "forgotten:", pod, "fits in", home)
         line = engine.queues[shown.tenant_of(pod)].line_of(pod.uid)
+        home = everything.home_for(pod, shown.tenant_of(pod), claimed(engine, but=line))
+        check(not home, "forgotten:", pod, "fits in", home)
         check(line is not None and line.wait is not None, "waits without a reason:", pod)

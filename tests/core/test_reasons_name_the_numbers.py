@@ -83,7 +83,12 @@ def pool_outside_the_policies() -> Case:
 
 
 def more_than_the_guarantee() -> Case:
-    return engine(node(), tenants=(tenant(guaranteed=4),)), pod(5), Reason.NEVER_FITS, ("5", "is 4")
+    return (
+        engine(node(), tenants=(tenant(guaranteed=4),)),
+        pod(5),
+        Reason.NEVER_FITS,
+        ("5", "at most 4"),
+    )
 
 
 def more_than_the_largest_node() -> Case:

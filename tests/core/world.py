@@ -345,8 +345,14 @@ class World:
                 if self.some(0.95 if owner == name else 0.1)
             ),
             policies=("eu",) if self.some(0.6) else ("de-only", "eu"),
-            shares=tuple(Share(pool, self.pick((0, 2, 8, 16, 24, 32))) for pool in pools),
+            shares=tuple(self._share(pool) for pool in pools),
+            weight=self.pick((1, 1, 2, 5)),
         )
+
+    def _share(self, pool: str) -> Share:
+        guaranteed = self.pick((0, 2, 8, 16, 24, 32))
+        lends = self.pick((None, None, 0, guaranteed // 2, guaranteed + 4))
+        return Share(pool, guaranteed, self.pick((0, 0, 4, 16)), lends)
 
     def _put_policy(self, name: str) -> None:
         self.policies[name] = Policy(name, POLICIES[name], enforced=self.some(0.9))

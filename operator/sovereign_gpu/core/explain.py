@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from sovereign_gpu.core.model import Pool, Reason, Resources, Tenant, Wait
+from sovereign_gpu.core.model import Pool, Reason, Resources, Share, Tenant, Wait
 
 _GIB = 1 << 30
 
@@ -66,22 +66,59 @@ def not_allowed(tenant: Tenant, pool: Pool) -> Wait:
     )
 
 
-def never_fits(pool: str, gpus: int, guaranteed: int, largest_node: int) -> Wait:
+def never_fits(share: Share, gpus: int, largest_node: int) -> Wait:
     """Waiting cannot help."""
     limit = (
-        f"the tenant's guarantee in pool {pool} is {guaranteed}"
-        if gpus > guaranteed
-        else f"the largest node of pool {pool} has {largest_node}"
+        f"the tenant may use at most {_allowance(share)} in pool {share.pool}"
+        if gpus > share.allowance
+        else f"the largest node of pool {share.pool} has {largest_node}"
     )
     return Wait(Reason.NEVER_FITS, f"asks for {gpus} GPUs; {limit}")
 
 
-def quota_exhausted(tenant: str, pool: str, gpus: int, counted: int, guaranteed: int) -> Wait:
-    """The tenant's own pods use the guarantee."""
+def quota_exhausted(tenant: str, share: Share, gpus: int, counted: int) -> Wait:
+    """The tenant's own pods use what it may have."""
     return Wait(
         Reason.QUOTA_EXHAUSTED,
-        f"asks for {gpus} GPUs; tenant {tenant} uses {counted} of {guaranteed} guaranteed "
-        f"in pool {pool}",
+        f"asks for {gpus} GPUs; tenant {tenant} uses {counted} of {_allowance(share)} "
+        f"in pool {share.pool}",
+    )
+
+
+def _allowance(share: Share) -> str:
+    if not share.borrowing_limit:
+        return f"{share.guaranteed} guaranteed"
+    return (
+        f"{share.allowance} ({share.guaranteed} guaranteed, up to {share.borrowing_limit} borrowed)"
+    )
+
+
+def not_lent(share: Share, gpus: int, free: int, kept: int) -> Wait:
+    """The guarantee is used up, and what is free is kept for others."""
+    return Wait(
+        Reason.QUOTA_EXHAUSTED,
+        f"asks for {gpus} GPUs beyond the {share.guaranteed} guaranteed in pool {share.pool}; "
+        f"{free} are free, {kept} of them kept for tenants that do not lend them",
+    )
+
+
+def guarantee_lent(share: Share, gpus: int, counted: int, free: int, borrowed: int) -> Wait:
+    """The guarantee is there and others use it; it comes back as their pods end."""
+    return Wait(
+        Reason.GUARANTEE_LENT,
+        f"asks for {gpus} GPUs; {counted} of {share.guaranteed} guaranteed are used, but pool "
+        f"{share.pool} has {free} free and {borrowed} lent to others, which come back as their "
+        "pods end",
+    )
+
+
+@lru_cache(maxsize=1024)
+def claimed(pool: str, gpus: int, free: int) -> Wait:
+    """The nodes with room are left to drain for older or guaranteed pods."""
+    return Wait(
+        Reason.FRAGMENTED,
+        f"asks for {gpus} GPUs on one node; pool {pool} has {free} free, but nodes with room are "
+        "left to drain for larger pods that wait within their guarantee",
     )
 
 

@@ -28,12 +28,16 @@ class Charge:
 
 @dataclass(slots=True)
 class Usage:
-    """GPUs of one tenant in one pool."""
+    """What the GPU pods of one tenant hold in one pool."""
 
     used: int = 0
     """Bound to a node."""
     reserved: int = 0
     """Released, not bound yet."""
+    cpu: int = 0
+    """Millicores of the pods that hold the GPUs."""
+    memory: int = 0
+    """Bytes of the pods that hold the GPUs."""
 
     @property
     def counted(self) -> int:
@@ -103,14 +107,17 @@ class Ledger:
             if not self.reserved_in[charge.pool]:
                 del self.reserved_in[charge.pool]
         if gpus:
-            self._apply_usage((charge.tenant, charge.pool), charge.bound, sign * gpus)
+            self._apply_usage(charge, sign)
 
-    def _apply_usage(self, key: tuple[str, str], bound: bool, gpus: int) -> None:  # noqa: FBT001
+    def _apply_usage(self, charge: Charge, sign: int) -> None:
+        key, demand = (charge.tenant, charge.pool), charge.demand
         usage = self.usage[key]
-        if bound:
-            usage.used += gpus
+        if charge.bound:
+            usage.used += sign * demand.gpus
         else:
-            usage.reserved += gpus
+            usage.reserved += sign * demand.gpus
+        usage.cpu += sign * demand.cpu
+        usage.memory += sign * demand.memory
         if not usage.used and not usage.reserved:
             del self.usage[key]
 

@@ -122,6 +122,13 @@ class Floor:
         """GPUs free on the emptiest node."""
         return self._sizes[-1] if self._sizes else 0
 
+    def nodes(self) -> int:
+        """Return the set of all usable nodes of the pool."""
+        nodes = 0
+        for bucket in self.buckets.values():
+            nodes |= bucket.nodes
+        return nodes
+
     def whole_nodes_free(self) -> int:
         """Nodes with GPUs of which none is taken."""
         return sum(
@@ -141,6 +148,21 @@ class Floor:
         """Return the names of up to `most` such nodes besides `but`."""
         others = (s.node.name for s in self.fitting(demand, allowed) if s.node.name != but)
         return tuple(islice(others, most))
+
+    def emptiest(self, demand: Resources, allowed: int) -> Iterator[Seat]:
+        """Yield the nodes of the set `allowed` that could carry the demand if they were empty.
+
+        The emptiest first: they have least to wait for.
+        """
+        for gpus in reversed(self._sizes):
+            bucket = self.buckets[gpus]
+            left = bucket.nodes & allowed
+            while left:
+                bit = left & -left
+                room = bucket.seats[bit].node.allocatable
+                if all(have >= need for have, need in zip(room, demand, strict=True)):
+                    yield bucket.seats[bit]
+                left ^= bit
 
 
 @dataclass(slots=True)

@@ -27,6 +27,8 @@ class Stop(NamedTuple):
 
     pool: str
     wait: Wait
+    elastic: bool = False
+    """It may end when nodes of the pool, or what they carry, change."""
 
 
 @dataclass(slots=True)

@@ -12,10 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sovereign_gpu.core import explain, residency
+from sovereign_gpu.core.claims import Claims
+from sovereign_gpu.core.fairshare import Capacity
 from sovereign_gpu.core.feasibility import FeasibleNodes
 from sovereign_gpu.core.health import FaultBook
 from sovereign_gpu.core.ledger import FOREIGN, Charge, Ledger
-from sovereign_gpu.core.model import Namespace, Node, Pod, Policy, Pool, Tenant, Wait
+from sovereign_gpu.core.lending import Lending
+from sovereign_gpu.core.model import Namespace, Node, Pod, Policy, Pool, Resources, Tenant, Wait
 from sovereign_gpu.core.placement import Census, Floor, seat
 from sovereign_gpu.core.queue import Queue
 from sovereign_gpu.names import GATE
@@ -37,6 +40,9 @@ class State:
     """(tenant, pool) that the configuration keeps apart, with the reason."""
 
     ledger: Ledger = field(default_factory=Ledger)
+    lending: Lending = field(default_factory=Lending)
+    capacity: Capacity = field(default_factory=Capacity)
+    claims: Claims = field(default_factory=Claims)
     queues: dict[str, Queue] = field(default_factory=dict)
     stopped: dict[str, Wait] = field(default_factory=dict)
     """Gated pods that stand in no tenant's queue, with the reason."""
@@ -123,6 +129,11 @@ class State:
             self.queues[tenant].remove(uid)
             if not self.queues[tenant]:
                 del self.queues[tenant]
+                for pool in self.claims.pools_of(tenant):
+                    self.claims.put(tenant, pool, None)
+                    self._wake(pool)
+            elif self.claims.pools_of(tenant):
+                self.due.add(tenant)  # it may claim too much now
 
     def _charge_of(self, pod: Pod) -> Charge | None:
         if not pod.node and not pod.demand.gpus:
@@ -147,6 +158,8 @@ class State:
             return
         had = self.spare(before.pool) if before else 0
         self.ledger.put(uid, charge)
+        for key in {(each.tenant, each.pool) for each in (before, charge) if each is not None}:
+            self.lending.put(key, self.ledger.counted(*key))
         if before is None:
             if charge is not None and charge.node:
                 self._reseat(charge.node)
@@ -197,7 +210,9 @@ class State:
             self.faults.put(node, self.pools[after])
         else:
             self.faults.remove(name)
+        self.capacity.put(name, after, node.capacity if node else Resources())
         if before != after:
+            self.claims.forget_node(before, self.feasible.bits[name])
             if before in self.floors:
                 self.floors[before].put(name, None)
             self._recharge(self.ledger.by_node.get(name, ()))
@@ -256,6 +271,8 @@ class State:
         }
         self.floors = {name: Floor() for name in self.pools}
         self.blocked.clear()
+        self.claims.clear()
+        self.lending.configure(self.tenants.values(), self.ledger.usage)
         for name in self.nodes:
             self._assign(name)
         self._recharge(self.pods)
