@@ -26,15 +26,20 @@ from sovereign_gpu.cluster.lease import Lease, LeaseLostError
 from sovereign_gpu.cluster.session import Api, load_credentials
 from sovereign_gpu.cluster.store import Store
 from sovereign_gpu.cluster.writer import Writer
+from sovereign_gpu.controller.drift import Drift
 from sovereign_gpu.controller.events import Events
+from sovereign_gpu.controller.evictions import Evictions
 from sovereign_gpu.controller.loop import Controller, Stores
 from sovereign_gpu.controller.marks import Marks
+from sovereign_gpu.controller.policystatus import PolicyStatus
 from sovereign_gpu.controller.registry import Registry
 from sovereign_gpu.controller.releases import Releaser
 from sovereign_gpu.controller.reports import Reports
 from sovereign_gpu.controller.status import StatusMaker
 from sovereign_gpu.controller.waits import Waits
+from sovereign_gpu.core.drift import Judge
 from sovereign_gpu.core.engine import Engine
+from sovereign_gpu.core.fairshare import History
 from sovereign_gpu.handlers import resources
 from sovereign_gpu.settings import Settings
 from sovereign_gpu.telemetry import health
@@ -60,7 +65,7 @@ class Operator:
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._leading = False
-        engine = Engine()
+        engine = Engine(history=History(settings.half_life))
         registry = Registry(self._wake.set)
         writer = Writer(
             self._api, most=settings.writes_in_flight, allowed=lambda: self._lease.valid
@@ -86,16 +91,19 @@ class Operator:
         )
         stores = Stores(Store(self._wake), Store(self._wake), Store(self._wake))
         marks = Marks(engine, writer)
-        maker = StatusMaker(
-            engine, releaser.reserved_since, marks, lambda: self._controller.started
-        )
         events = Events(writer, self._lease.holder)
+        drift = Drift(Judge(engine), Evictions(engine, writer, events))
+        policies = PolicyStatus(engine, drift)
+        maker = StatusMaker(
+            engine, releaser.reserved_since, marks, lambda: self._controller.started, policies
+        )
         self._controller = Controller(
             engine=engine,
             stores=stores,
             registry=registry,
             releaser=releaser,
             marks=marks,
+            drift=drift,
             waits=Waits(engine, writer),
             reports=Reports(registry, writer, maker, events),
             writer=writer,
@@ -110,7 +118,8 @@ class Operator:
         )
         metrics.source = self._controller
         metrics.orphaned = marks.orphaned
-        metrics.violations_total = lambda: maker.violations_total
+        metrics.violations_total = lambda: policies.violations_total
+        metrics.drift = drift
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT (0) or until the lease is lost (1).

@@ -33,6 +33,10 @@ class Settings:
     identity: str
     writes_in_flight: int
     log_level: str
+    half_life: float = 168 * 3600.0
+    """Seconds in which the memory of past borrowing halves."""
+    read_api: tuple[str, int] | None = None
+    """Host and port; None: off."""
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
@@ -43,7 +47,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         SystemExit: --help, --version or an unknown flag.
     """
     parser = argparse.ArgumentParser(
-        prog="sovereign-gpu",
+        prog="sovereign-gpu operator",
         description="Run the sovereign-gpu operator.",
         allow_abbrev=False,  # a later flag must not change what today's command line means
     )
@@ -58,15 +62,21 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
 
     parser.add_argument("--version", action="version", version=__version__)
     flag("listen", "0.0.0.0:8080", "address of /livez, /readyz and /metrics")
+    flag("read-api", "", "address of the read API, with TLS, that answers the commands; empty: off")
     flag("kubeconfig", "", "kubeconfig to use instead of the pod's service account")
     flag("lease-namespace", "sovereign-gpu-system", "namespace of the leader lease")
     flag("lease-name", "sovereign-gpu", "name of the leader lease")
     flag("lease-seconds", "15", "how long a lease holds without renewal; 2 to 300")
     flag("identity", socket.gethostname(), "name of this process in the lease; unique")
     flag("writes-in-flight", "32", f"most requests in flight; 1 to {_MOST_IN_FLIGHT}")
+    flag(
+        "fair-share-half-life-hours",
+        "168",
+        "how fast past borrowing is forgotten between tenants; 0.01 to 8760",
+    )
     flag("log-level", "info", "one of " + ", ".join(_LOG_LEVELS))
     found = parser.parse_args(arguments)
-    host, port = _address(found.listen)
+    host, port = _address("listen", found.listen)
     return Settings(
         host=host,
         port=port,
@@ -77,14 +87,17 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         identity=_word("identity", found.identity),
         writes_in_flight=_whole("writes-in-flight", found.writes_in_flight, 1, _MOST_IN_FLIGHT),
         log_level=_choice("log-level", found.log_level, _LOG_LEVELS),
+        half_life=3600
+        * _number("fair-share-half-life-hours", found.fair_share_half_life_hours, 0.01, 8760),
+        read_api=_address("read-api", found.read_api) if found.read_api else None,
     )
 
 
-def _address(text: str) -> tuple[str, int]:
+def _address(name: str, text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdecimal() or not 0 <= int(port) <= 65535:  # noqa: PLR2004
         raise ConfigurationError(
-            f"--listen: found {text!r}, allowed HOST:PORT with a port to 65535"
+            f"--{name}: found {text!r}, allowed HOST:PORT with a port to 65535"
         )
     return host.strip("[]"), int(port)
 

@@ -8,6 +8,7 @@ import pytest
 
 from sovereign_gpu import names
 from sovereign_gpu.core import health, losses, report
+from sovereign_gpu.core.apportion import divide
 from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.health import FaultKind
 from sovereign_gpu.core.model import HealthRule, Node, Pool, Reason, Resources
@@ -286,7 +287,7 @@ def test_tenants_see_what_they_hold_on_faulty_nodes() -> None:
 
 
 def test_division_adds_up_and_is_the_same_every_time() -> None:
-    assert losses.divide(10, {"b": 1, "a": 1, "c": 1}) == {"a": 4, "b": 3, "c": 3}
-    assert losses.divide(7, {"a": 0, "b": 5}) == {"a": 0, "b": 7}
-    assert losses.divide(3, {"a": 0}) == {"a": 0}
-    assert losses.divide(0, {"a": 2, "b": 1}) == {"a": 0, "b": 0}
+    assert divide(10, {"b": 1, "a": 1, "c": 1}) == {"a": 4, "b": 3, "c": 3}
+    assert divide(7, {"a": 0, "b": 5}) == {"a": 0, "b": 7}
+    assert divide(3, {"a": 0}) == {"a": 0}
+    assert divide(0, {"a": 2, "b": 1}) == {"a": 0, "b": 0}

@@ -5,7 +5,7 @@ The models are the source: `python -m sovereign_gpu.api.crdgen` writes `crds/` a
 plain records of `sovereign_gpu.core` on.
 """
 
-from sovereign_gpu.api.base import Condition
+from sovereign_gpu.api.base import Condition, seconds
 from sovereign_gpu.api.dataresidencypolicy import DataResidencyPolicy
 from sovereign_gpu.api.gpupool import GpuPool
 from sovereign_gpu.api.parse import InvalidObjectError, Problem, parse
@@ -19,4 +19,5 @@ __all__ = [
     "Problem",
     "TenantQuota",
     "parse",
+    "seconds",
 ]

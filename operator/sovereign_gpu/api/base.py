@@ -88,7 +88,8 @@ class ObjectMeta(Model):
     resource_version: str = ""
 
 
-def _seconds(moment: datetime) -> str:
+def seconds(moment: datetime) -> str:
+    """Return a moment as Kubernetes writes it: RFC 3339 in UTC, whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -142,7 +143,7 @@ class Condition(Status):
     ] = None
     last_transition_time: Annotated[
         AwareDatetime,
-        PlainSerializer(_seconds),
+        PlainSerializer(seconds),
         Field(description="When the status last changed from one value to another."),
     ]
     reason: Annotated[

@@ -18,7 +18,7 @@ from sovereign_gpu.api.base import (
     Spec,
     Status,
 )
-from sovereign_gpu.api.rules import Rule, Unique
+from sovereign_gpu.api.rules import Extra, Rule, Unique
 from sovereign_gpu.core import countries
 
 
@@ -74,6 +74,36 @@ class Countries(Spec):
         return countries.resolve(self.sets, self.include, self.exclude)
 
 
+class OnDrift(Spec):
+    """What happens to running pods when the world changes under them."""
+
+    action: Annotated[
+        Literal["Alert", "Evict"],
+        Field(
+            description=(
+                "Alert: pods that run where the policy no longer allows it are reported in status, "
+                "events and metrics. Evict: besides, they are announced their eviction (annotation "
+                "sovereign-gpu.io/drift, event on the owner) and evicted when the grace is over; "
+                "PodDisruptionBudgets are respected. At most 10 pods or 1 % of the governed "
+                "running pods are evicted per minute, whichever is more; if more than 5 % of them "
+                "are affected, none is until the annotation "
+                "sovereign-gpu.io/confirm-drift=<metadata.generation> on the policy confirms it. "
+                "With enforcement Warn nobody is evicted."
+            )
+        ),
+    ] = "Alert"
+    grace_seconds: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=0,
+            le=604800,
+            description="Seconds between the notice on a pod and its eviction; at most 7 days.",
+        ),
+        Extra({"format": "int32"}),
+    ] = 300
+
+
 class DataResidencyPolicySpec(Spec):
     """What is allowed."""
 
@@ -91,6 +121,10 @@ class DataResidencyPolicySpec(Spec):
             )
         ),
     ] = "Deny"
+    on_drift: Annotated[
+        OnDrift,
+        Field(description="What happens to pods that run where it is no longer allowed."),
+    ] = OnDrift()
 
 
 class Eligible(Status):
@@ -112,6 +146,12 @@ class Violations(Status):
     total: Annotated[
         Count, Field(description="Pods ever found in violation since the policy exists.")
     ] = 0
+    announced: Annotated[
+        Count, Field(description="Pods that carry the notice of their eviction at the moment.")
+    ] = 0
+    evicted: Annotated[
+        Count, Field(description="Pods ever evicted for the policy since it exists.")
+    ] = 0
 
 
 class DataResidencyPolicyStatus(Status):
@@ -124,7 +164,8 @@ class DataResidencyPolicyStatus(Status):
             description=(
                 "Ready: the policy is resolved and in force. Reconciling: the operator is "
                 "still catching up. Stalled: somebody has to change something, such as a "
-                "policy that excludes every country; the message says what."
+                "policy that excludes every country; the message says what. Drifting: pods "
+                "run where the policy does not allow it; the message says where and why."
             )
         ),
     ] = ()
@@ -160,6 +201,7 @@ class DataResidencyPolicy(Resource):
             Column("Pools", ".status.eligible.pools", "Pools allowed.", "integer"),
             Column("Nodes", ".status.eligible.nodes", "Nodes allowed.", "integer"),
             Column("Violations", ".status.violations.now", "Pods in violation.", "integer"),
+            Column("OnDrift", ".spec.onDrift.action", "What happens to them.", wide=True),
             Column("Age", ".metadata.creationTimestamp", "Since when it exists.", "date"),
             Column("Include", ".spec.countries.include", "Countries added.", wide=True),
             Column("Exclude", ".spec.countries.exclude", "Countries taken away.", wide=True),

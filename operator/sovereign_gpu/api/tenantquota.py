@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field, PlainSerializer
 
 from sovereign_gpu.api.base import (
     MAX_GPUS,
@@ -17,6 +17,7 @@ from sovereign_gpu.api.base import (
     Resource,
     Spec,
     Status,
+    seconds,
 )
 from sovereign_gpu.api.rules import Extra, Rule, Unique
 from sovereign_gpu.core.model import Reason
@@ -33,6 +34,16 @@ TenantNamespace = Annotated[
 
 class PoolShare(Spec):
     """What the tenant gets of one pool."""
+
+    rules = (
+        Rule(
+            cel="!has(self.lendingLimit) || self.lendingLimit <= self.guaranteed",
+            holds=lambda s: s.lending_limit is None or s.lending_limit <= s.guaranteed,
+            found="more than guaranteed",
+            allowed="at most what is guaranteed, since only that can be lent",
+            at="lendingLimit",
+        ),
+    )
 
     name: Annotated[
         ObjectName,
@@ -52,11 +63,41 @@ class PoolShare(Spec):
             description=(
                 "GPUs, in whole devices, that pods of the tenant may hold in this pool at the "
                 "same time. Lowering it evicts nobody: the tenant is OverQuota and gets nothing "
-                "new until it is below. 0 closes the pool for new pods of the tenant."
+                "new until it is below. With 0, and nothing to borrow, the pool is closed for "
+                "new pods of the tenant."
             ),
         ),
         Extra({"format": "int64"}),
     ]
+    borrowing_limit: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=0,
+            le=MAX_GPUS,
+            description=(
+                "GPUs beyond the guarantee that pods of the tenant may hold while other tenants "
+                "leave theirs unused, or that are guaranteed to nobody. 0: the tenant never "
+                "borrows. Borrowed GPUs come back as the pods on them end; nobody is evicted for "
+                "it."
+            ),
+        ),
+        Extra({"format": "int64"}),
+    ] = 0
+    lending_limit: Annotated[
+        int | None,
+        Field(
+            strict=True,
+            ge=0,
+            le=MAX_GPUS,
+            description=(
+                "GPUs of the guarantee that other tenants may hold while this one leaves them "
+                "unused. Without it all of them are lent; with 0 none is, so that the guarantee "
+                "is there at once."
+            ),
+        ),
+        Extra({"format": "int64"}),
+    ] = None
 
 
 class TenantQuotaSpec(Spec):
@@ -89,6 +130,19 @@ class TenantQuotaSpec(Spec):
         ),
         Unique(),
     ]
+    weight: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=1,
+            le=1000,
+            description=(
+                "The tenant's part of what is beyond all guarantees, in proportion to the "
+                "weights of the others that want more. It does not touch the guarantees."
+            ),
+        ),
+        Extra({"format": "int32"}),
+    ] = 1
     pools: Annotated[
         tuple[PoolShare, ...],
         Field(
@@ -119,6 +173,12 @@ class PoolUsage(Status):
     ] = 0
     reserved: Annotated[
         Count, Field(description="Of the used GPUs, those of pods not bound to a node yet.")
+    ] = 0
+    borrowed: Annotated[
+        Count, Field(description="Of the used GPUs, those beyond the guarantee.")
+    ] = 0
+    lent: Annotated[
+        Count, Field(description="Of the guaranteed GPUs, those that other tenants use.")
     ] = 0
     pending_gpus: Annotated[
         Count,
@@ -151,6 +211,12 @@ class QuotaTotals(Status):
     reserved: Annotated[
         Count, Field(description="Of the used GPUs, those of pods not bound to a node yet.")
     ] = 0
+    borrowed: Annotated[
+        Count, Field(description="Of the used GPUs, those beyond the guarantees.")
+    ] = 0
+    lent: Annotated[
+        Count, Field(description="Of the guaranteed GPUs, those that other tenants use.")
+    ] = 0
     pending_gpus: Annotated[
         Count, Field(description="GPUs that all waiting pods of the tenant ask for.")
     ] = 0
@@ -161,6 +227,27 @@ class QuotaTotals(Status):
     on_faulty_nodes: Annotated[Count, Field(description="Used GPUs on nodes with a fault.")] = 0
 
 
+class FairShare(Status):
+    """What decides between tenants that want more than their guarantees."""
+
+    history: Annotated[
+        Count,
+        Field(
+            description=(
+                "Moving average of what the tenant held beyond its guarantees, as its dominant "
+                "share (of GPUs, CPU or memory) in millionths of the whole cluster. It halves "
+                "with every half-life. The smaller the sum of the present share and this, "
+                "divided by the weight, the sooner the tenant's turn."
+            )
+        ),
+    ] = 0
+    observed_time: Annotated[
+        AwareDatetime,
+        PlainSerializer(seconds),
+        Field(description="When it was so. A restarted operator goes on from here."),
+    ]
+
+
 class Waiting(Status):
     """Pods that wait for one reason."""
 
@@ -169,7 +256,7 @@ class Waiting(Status):
         Field(
             description=(
                 "Why pods wait; the same word is on the pods and in the metrics. Held, "
-                "QuotaExhausted, PoolFull and Fragmented pass by themselves; "
+                "QuotaExhausted, GuaranteeLent, PoolFull and Fragmented pass by themselves; "
                 "TenantQuotaMissing, PolicyMissing, NoEligiblePool, NeverFits and CannotBind "
                 "need somebody to change something."
             )
@@ -195,7 +282,7 @@ class TenantQuotaStatus(Status):
                 "exist; a full quota is Ready. "
                 "Reconciling: the operator is still catching up. Stalled: somebody has to "
                 "change something, the message says what. Clashing: another tenant holds one "
-                "of the namespaces. OverQuota: more is used than guaranteed."
+                "of the namespaces. OverQuota: more is used than guaranteed and borrowable."
             )
         ),
     ] = ()
@@ -211,6 +298,10 @@ class TenantQuotaStatus(Status):
         ),
         Unique("name"),
     ] = ()
+    fair_share: Annotated[
+        FairShare | None,
+        Field(description="Past borrowing; absent when there was none."),
+    ] = None
     waiting: Annotated[
         tuple[Waiting, ...],
         Field(max_length=16, description="Why pods wait; most pods first."),
@@ -238,10 +329,15 @@ class TenantQuota(Resource):
             ),
             Column("Guaranteed", ".status.total.guaranteed", "GPUs guaranteed.", "integer"),
             Column("Used", ".status.total.used", "GPUs charged.", "integer"),
+            Column("Borrowed", ".status.total.borrowed", "Used beyond guarantees.", "integer"),
             Column("Waiting", ".status.total.pendingGpus", "GPUs waited for.", "integer"),
             Column("Pods", ".status.total.pendingPods", "Pods that wait.", "integer"),
             Column("Because", ".status.waiting[0].reason", "Why most of them wait."),
             Column("Age", ".metadata.creationTimestamp", "Since when it exists.", "date"),
+            Column(
+                "Lent", ".status.total.lent", "Guaranteed, used by others.", "integer", wide=True
+            ),
+            Column("Weight", ".spec.weight", "Part of the surplus.", "integer", wide=True),
             Column(
                 "Reserved", ".status.total.reserved", "Used, not yet bound.", "integer", wide=True
             ),

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from sovereign_gpu.cluster.informer import Informer
 from sovereign_gpu.cluster.store import Store
 from sovereign_gpu.cluster.writer import Lane, Writer
+from sovereign_gpu.controller.drift import Drift
 from sovereign_gpu.controller.marks import Marks
 from sovereign_gpu.controller.registry import Registry
 from sovereign_gpu.controller.releases import Releaser
@@ -59,6 +60,7 @@ class Controller:
     registry: Registry
     releaser: Releaser
     marks: Marks
+    drift: Drift
     waits: Waits
     reports: Reports
     writer: Writer
@@ -97,6 +99,7 @@ class Controller:
         for informer in self.informers:
             await informer.health.synced.wait()
         await self.resources_read.wait()
+        self.engine.advance(time.time())
         # Configuration first: charging 20,000 pods once is cheaper than charging them twice.
         self.engine.configure(*self.registry.specs())
         while self._take(_BATCH):
@@ -120,6 +123,9 @@ class Controller:
         if self.registry.changed:
             self._configure()
         more = self._take(_BATCH)
+        now = time.time()
+        self.drift.look(now)
+        self.engine.advance(now)
         released = self._plan()
         self.waits.hurry(self._changed_pods)
         if more or released or (self.engine.due and self._room()):
@@ -149,6 +155,7 @@ class Controller:
         self._news.set()
         self.metrics.tick()
         self.engine.configure(*self.registry.specs())
+        self.drift.judge.everything()
         self.marks.everything(self.engine.nodes)
         self._compared_at = time.monotonic()
 
@@ -162,6 +169,7 @@ class Controller:
             else:
                 self.engine.put_namespace(namespace)
                 self.marks.namespace(name)
+            self.drift.judge.everything()
         for name, node in self.stores.nodes.drain(limit).items():
             taken += 1
             if node is None:
@@ -169,6 +177,7 @@ class Controller:
             else:
                 self.engine.put_node(node)
                 self.marks.node(name)
+            self.drift.judge.node(name)
         pods = self._changed_pods = self.stores.pods.drain(limit)
         if pods:
             self.metrics.tick()
@@ -178,6 +187,7 @@ class Controller:
                 self.engine.remove_pod(uid)
             else:
                 self.engine.put_pod(pod)
+            self.drift.judge.pod(uid)
             self.releaser.settle(uid, pod)
         return taken > 0
 

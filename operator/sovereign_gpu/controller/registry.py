@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from sovereign_gpu import names
 from sovereign_gpu.api import (
     DataResidencyPolicy,
     GpuPool,
@@ -128,10 +129,13 @@ def _entry(kind: Kind, body: Mapping[str, Any]) -> Entry:
 
 
 def _decisive(entry: Entry) -> tuple[object, ...]:
-    # `incumbent` of a pool is read from its own status; our writing it must not count as news.
+    # What is read from an object's own status (`incumbent` of a pool, `history` of a tenant) we
+    # write ourselves: it must not count as news.
     spec = entry.spec
     if isinstance(spec, Pool):
         spec = replace(spec, incumbent=False)
+    if isinstance(spec, Tenant):
+        spec = replace(spec, history=None)
     return (entry.uid, spec, entry.problem)
 
 
@@ -140,7 +144,7 @@ def _spec(kind: Kind, body: Mapping[str, Any]) -> Spec:
         return _pool(parse(kind, body))
     if kind == "TenantQuota":
         return _tenant(parse(kind, body))
-    return _policy(parse(kind, body))
+    return _policy(parse(kind, body), body)
 
 
 def _pool(model: GpuPool) -> Pool:
@@ -162,17 +166,30 @@ def _pool(model: GpuPool) -> Pool:
 
 
 def _tenant(model: TenantQuota) -> Tenant:
+    share = model.status.fair_share
     return Tenant(
         name=model.name,
         namespaces=tuple(model.spec.namespaces),
         policies=tuple(model.spec.residency_policies),
-        shares=tuple(Share(share.name, share.guaranteed) for share in model.spec.pools),
+        shares=tuple(
+            Share(share.name, share.guaranteed, share.borrowing_limit, share.lending_limit)
+            for share in model.spec.pools
+        ),
+        weight=model.spec.weight,
+        history=None if share is None else (share.history, share.observed_time.timestamp()),
     )
 
 
-def _policy(model: DataResidencyPolicy) -> Policy:
+def _policy(model: DataResidencyPolicy, body: Mapping[str, Any]) -> Policy:
+    meta = body["metadata"]
+    generation = meta.get("generation", 0)
+    confirmed = (meta.get("annotations") or {}).get(names.CONFIRM_DRIFT) == str(generation)
     return Policy(
         name=model.name,
         countries=model.spec.countries.resolved(),
         enforced=model.spec.enforcement == "Deny",
+        evicts=model.spec.on_drift.action == "Evict",
+        grace=model.spec.on_drift.grace_seconds,
+        confirmed=generation if confirmed else 0,
+        generation=generation,
     )

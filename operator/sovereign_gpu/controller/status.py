@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sovereign_gpu import names
+from sovereign_gpu.api import seconds
+from sovereign_gpu.controller.aspect import LONGEST_MESSAGE, Aspect, adjective, reconciled
 from sovereign_gpu.controller.marks import Clashes, Marks
+from sovereign_gpu.controller.policystatus import PolicyStatus
 from sovereign_gpu.controller.registry import Entry
 from sovereign_gpu.core import explain, report
 from sovereign_gpu.core.engine import Engine
@@ -16,17 +20,9 @@ from sovereign_gpu.core.model import Reason
 
 _UNBOUND_AFTER = 30.0
 """Seconds after which a released pod that is not bound is reported as CannotBind."""
-_LONGEST_MESSAGE = 1024
 _MOST_ROWS = 64
-
-
-class Aspect(NamedTuple):
-    """A condition without its time."""
-
-    type: str
-    status: Literal["True", "False", "Unknown"]
-    reason: str
-    message: str = ""
+_HISTORY_EVERY = timedelta(minutes=5)
+"""Time between two looks at the history of borrowing that may be written."""
 
 
 @dataclass(slots=True)
@@ -38,11 +34,11 @@ class StatusMaker:
     marks: Marks
     ready: Callable[[], bool]
     """Whether the whole cluster has been read."""
-    violations_total: dict[str, int] = field(default_factory=dict)
-    _violating: dict[str, set[str]] = field(default_factory=dict)
+    policies: PolicyStatus
     _pools: dict[str, report.PoolReport] = field(default_factory=dict)
     _tenants: dict[str, report.TenantReport] = field(default_factory=dict)
-    _policies: dict[str, report.PolicyReport] = field(default_factory=dict)
+    _history: dict[str, int] = field(default_factory=dict)
+    _history_at: datetime = datetime.min.replace(tzinfo=UTC)
     _clashes: Clashes = field(default_factory=lambda: Clashes({}, {}))
     _orphaned: dict[str, list[str]] = field(default_factory=dict)
 
@@ -50,12 +46,19 @@ class StatusMaker:
         """Read the books."""
         self._pools = report.pools(self.engine)
         self._tenants = report.tenants(self.engine)
-        self._policies = report.policies(self.engine)
+        self._note_history(datetime.now(UTC))
+        self.policies.refresh()
         self._clashes = self.marks.clashes()
         self._orphaned = self.marks.orphaned()
-        for name in self.violations_total.keys() - self.engine.policies.keys():
-            del self.violations_total[name]
         self._add_unbound()
+
+    def _note_history(self, now: datetime) -> None:
+        # It changes all the time while somebody borrows; a status is not written for that alone.
+        if now - self._history_at >= _HISTORY_EVERY:
+            self._history_at = now
+            self._history = {
+                name: self.engine.history.millionths(name) for name in self.engine.tenants
+            }
 
     def _add_unbound(self) -> None:
         limit = time.monotonic() - _UNBOUND_AFTER
@@ -76,7 +79,7 @@ class StatusMaker:
             stalled = Aspect("Stalled", "True", "InvalidSpec", entry.problem)
             return {}, [
                 Aspect("Ready", "False", "InvalidSpec", entry.problem),
-                _reconciled(),
+                reconciled(),
                 stalled,
             ]
         if not self.ready():
@@ -92,7 +95,7 @@ class StatusMaker:
             case "TenantQuota":
                 return self._tenant(entry)
             case "DataResidencyPolicy":
-                return self._policy(entry)
+                return self.policies.make(entry)
 
     def _pool(self, entry: Entry) -> tuple[dict[str, Any], list[Aspect]]:
         numbers = self._pools.get(entry.name, report.PoolReport())
@@ -159,13 +162,13 @@ class StatusMaker:
         promised = numbers.guaranteed > numbers.capacity
         return [
             ready,
-            _reconciled(),
-            _adjective("Stalled", "RegionInTwoCountries", region_clash),
-            _adjective("Clashing", "RegionInTwoCountries", region_clash)
+            reconciled(),
+            adjective("Stalled", "RegionInTwoCountries", region_clash),
+            adjective("Clashing", "RegionInTwoCountries", region_clash)
             if region_clash
-            else _adjective("Clashing", "NodesClaimedTwice", node_clash),
-            _adjective("Degraded", "NodesHaveFaults", numbers.losses.sentence(numbers.capacity)),
-            _adjective(
+            else adjective("Clashing", "NodesClaimedTwice", node_clash),
+            adjective("Degraded", "NodesHaveFaults", numbers.losses.sentence(numbers.capacity)),
+            adjective(
                 "Oversubscribed",
                 "GuaranteesExceedCapacity",
                 f"{numbers.guaranteed} GPUs guaranteed, {numbers.capacity} there"
@@ -179,6 +182,7 @@ class StatusMaker:
         rows = list(numbers.pools.items())[:_MOST_ROWS]
         waiting = sorted(numbers.waiting.items(), key=lambda item: (-item[1].pods, item[0]))
         status = {
+            **self._fair_share(entry),
             "total": _row(*(row for _, row in rows)),
             "pools": [{"name": name or "none", **_row(row)} for name, row in rows],
             "waiting": [
@@ -186,30 +190,37 @@ class StatusMaker:
                     "reason": reason,
                     "pods": wait.pods,
                     "gpus": wait.gpus,
-                    "message": wait.message[:_LONGEST_MESSAGE],
+                    "message": wait.message[:LONGEST_MESSAGE],
                 }
                 for reason, wait in waiting
             ],
         }
         return status, self._tenant_conditions(entry.name, numbers)
 
+    def _fair_share(self, entry: Entry) -> dict[str, Any]:
+        stored = entry.status.get("fairShare")
+        history = self._history.get(entry.name, 0)
+        if not history and (stored is None or not stored["history"]):
+            return {} if stored is None else {"fairShare": stored}
+        return {"fairShare": {"history": history, "observedTime": seconds(self._history_at)}}
+
     def _tenant_conditions(self, name: str, numbers: report.TenantReport) -> list[Aspect]:
         over = [
-            f"{row.used} of {row.guaranteed} in pool {pool or 'none'}"
+            f"{row.used} of {row.allowance} in pool {pool or 'none'}"
             for pool, row in numbers.pools.items()
-            if row.used > row.guaranteed
+            if row.used > row.allowance
         ]
         lost, kept = self._clashes.lost.get(name), self._clashes.kept.get(name)
         orphans = ", ".join(self._orphaned.get(name, ()))
         return [
             self._tenant_ready(name),
-            _reconciled(),
-            _adjective("Stalled", "Clashing", lost),
-            _adjective("Clashing", "NamespaceTaken", lost)
+            reconciled(),
+            adjective("Stalled", "Clashing", lost),
+            adjective("Clashing", "NamespaceTaken", lost)
             if lost
-            else _adjective("Clashing", "NamespaceClaimedTwice", kept),
-            _adjective("OverQuota", "UsesMoreThanGuaranteed", "; ".join(over)),
-            _adjective(
+            else adjective("Clashing", "NamespaceClaimedTwice", kept),
+            adjective("OverQuota", "UsesMoreThanAllowed", "; ".join(over)),
+            adjective(
                 "Orphaned",
                 "NamespaceNotNamed",
                 orphans
@@ -230,7 +241,7 @@ class StatusMaker:
         absent = [n for n in spec.namespaces if n not in self.engine.namespaces]
         for status, reason, message in (
             ("False", "Clashing", self._clashes.lost.get(name)),
-            ("False", "NamespaceRefused", "; ".join(refused)[:_LONGEST_MESSAGE]),
+            ("False", "NamespaceRefused", "; ".join(refused)[:LONGEST_MESSAGE]),
             ("False", "PolicyMissing", _missing("DataResidencyPolicy", no_policy)),
             ("False", "PoolMissing", _missing("GpuPool", no_pool)),
             ("True", "NamespacesMissing", _missing("namespace", absent)),
@@ -239,44 +250,13 @@ class StatusMaker:
                 return Aspect("Ready", "True" if status == "True" else "False", reason, message)
         return Aspect("Ready", "True", "Assigned", "namespaces are assigned and counted")
 
-    def _policy(self, entry: Entry) -> tuple[dict[str, Any], list[Aspect]]:
-        numbers = self._policies.get(entry.name, report.PolicyReport())
-        total = self._count_violations(entry, numbers)
-        status = {
-            "eligible": {
-                "pools": len(numbers.pools),
-                "nodes": numbers.nodes,
-                "regions": list(numbers.regions[:256]),
-            },
-            "violations": {"now": len(numbers.violations), "total": total},
-        }
-        spec = self.engine.policies[entry.name]
-        if not spec.countries:
-            message = "spec.countries: every country of sets and include is excluded"
-            ready = Aspect("Ready", "False", "NoCountryAllowed", message)
-            return status, [ready, _reconciled(), Aspect("Stalled", "True", *ready[2:])]
-        ready = Aspect("Ready", "True", "InForce", f"{len(spec.countries)} countries are allowed")
-        return status, [ready, _reconciled(), Aspect("Stalled", "False", "InOrder")]
-
-    def _count_violations(self, entry: Entry, numbers: report.PolicyReport) -> int:
-        stored = int(entry.status.get("violations", {}).get("total", 0))
-        known = self._violating.get(entry.uid)
-        now = set(numbers.violations)
-        if known is None:
-            # Pods in violation when we start were counted by whoever stored the total.
-            fresh = max(0, len(now) - int(entry.status.get("violations", {}).get("now", 0)))
-        else:
-            fresh = len(now - known)
-        self._violating[entry.uid] = now
-        total = max(stored, self.violations_total.get(entry.name, 0)) + fresh
-        self.violations_total[entry.name] = total
-        return total
-
 
 _ROW = {
     "guaranteed": "guaranteed",
     "used": "used",
     "reserved": "reserved",
+    "borrowed": "borrowed",
+    "lent": "lent",
     "pendingGpus": "pending_gpus",
     "pendingPods": "pending_pods",
     "lost": "lost",
@@ -289,14 +269,5 @@ def _row(*rows: report.TenantPoolReport) -> dict[str, int]:
     return {key: sum(getattr(row, part) for row in rows) for key, part in _ROW.items()}
 
 
-def _adjective(kind: str, reason: str, message: str | None) -> Aspect:
-    """Return a condition that is True when there is something to say."""
-    return Aspect(kind, "True", reason, message) if message else Aspect(kind, "False", "InOrder")
-
-
 def _missing(kind: str, absent: list[str]) -> str:
     return f"{kind} {', '.join(absent)} does not exist yet" if absent else ""
-
-
-def _reconciled() -> Aspect:
-    return Aspect("Reconciling", "False", "UpToDate")

@@ -8,12 +8,12 @@ release the moment it decides it and only forgets it when told that the API serv
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
 from sovereign_gpu.core import explain, fairshare
 from sovereign_gpu.core.claims import Claim
-from sovereign_gpu.core.fairshare import History
 from sovereign_gpu.core.ledger import FOREIGN, Charge
 from sovereign_gpu.core.model import Pod, Reason, Release, Resources, Share, Tenant, Wait
 from sovereign_gpu.core.placement import Seat
@@ -41,8 +41,6 @@ _HOPE = (
 @dataclass(slots=True)
 class Engine(State):
     """Decides; see the module."""
-
-    history: History = field(default_factory=History)
 
     def plan(self, limit: int) -> list[Release]:
         """Decide up to `limit` releases and charge them.
@@ -122,19 +120,32 @@ class Engine(State):
     def try_line(self, tenant: Tenant, line: Line, *, borrows: bool) -> Release | Stop:
         """Release the first pod of the line to the first pool that takes it."""
         stops = []
-        demand = line.shape.demand
-        admitted = self.feasible.of(line.shape.constraints)
         for share in tenant.shares:
-            stop = self._refusal(tenant, share, demand.gpus, borrows=borrows)
-            if stop is None:
-                pool = share.pool
-                claimed = self.claims.barred(tenant.name, pool, line, borrows=borrows)
-                seat = self.floors[pool].choose(demand, admitted & ~claimed)
-                if seat is not None:
-                    return self._commit(tenant, pool, seat, line, claimed)
-                stop = self._no_seat(pool, demand, admitted if claimed else 0)
-            stops.append(stop)
+            found, claimed = self._seat_for(tenant, share, line, borrows=borrows)
+            if isinstance(found, Seat):
+                return self._commit(tenant, share.pool, found, line, claimed)
+            stops.append(found)
         return self._stopped_by(tenant, stops)
+
+    def obstacle(self, tenant: Tenant, share: Share, line: Line) -> Stop | None:
+        """Return what keeps the pods of the line out of one pool at this moment, if anything."""
+        counted = self.ledger.counted(tenant.name, share.pool)
+        borrows = counted + line.shape.demand.gpus > share.guaranteed
+        found, _ = self._seat_for(tenant, share, line, borrows=borrows)
+        return found if isinstance(found, Stop) else None
+
+    def _seat_for(
+        self, tenant: Tenant, share: Share, line: Line, *, borrows: bool
+    ) -> tuple[Seat | Stop, int]:
+        """Return a seat in the pool or what is in the way, and the nodes that others claim."""
+        pool, demand = share.pool, line.shape.demand
+        stop = self._refusal(tenant, share, demand.gpus, borrows=borrows)
+        if stop is not None:
+            return stop, 0
+        admitted = self.feasible.of(line.shape.constraints)
+        claimed = self.claims.barred(tenant.name, pool, line, borrows=borrows)
+        seat = self.floors[pool].choose(demand, admitted & ~claimed)
+        return seat or self._no_seat(pool, demand, admitted if claimed else 0), claimed
 
     def _no_seat(self, pool: str, demand: Resources, admitted: int) -> Stop:
         spare = self.spare(pool)
@@ -146,8 +157,7 @@ class Engine(State):
         for stop in stops:
             if stop.elastic:
                 self.blocked[stop.pool].add(tenant.name)
-        nothing = Stop("", explain.no_pool_named(tenant))
-        return min(stops, key=lambda stop: _HOPE.index(stop.wait.reason), default=nothing)
+        return hopeful(stops) if stops else Stop("", explain.no_pool_named(tenant))
 
     def _refusal(self, tenant: Tenant, share: Share, gpus: int, *, borrows: bool) -> Stop | None:
         """Return what stops all pods of this size in one pool, whatever their constraints."""
@@ -251,6 +261,11 @@ class Engine(State):
             for bit in islice(ending, missing):
                 nodes |= bit
         return Claim(line, line.key() or _LAST, nodes) if nodes else None
+
+
+def hopeful(stops: Iterable[Stop]) -> Stop:
+    """Return the one of several obstacles that is most likely to end by itself."""
+    return min(stops, key=lambda stop: _HOPE.index(stop.wait.reason))
 
 
 @dataclass(slots=True)

@@ -24,6 +24,8 @@ ONE = 1 << 32
 MILLION = 1_000_000
 """Histories are stored in millionths."""
 _WEEK = 7 * 24 * 3600.0
+_SAMPLE = 1.0
+"""Seconds between two looks at least."""
 _NOTHING = Resources()
 
 
@@ -90,22 +92,29 @@ class History:
     ) -> None:
         """Let time pass until `now` (seconds since the epoch) at what is held at present.
 
-        A clock that goes backwards lets no time pass.
+        Looks at most once a second; a clock that goes backwards lets no time pass.
         """
-        passed = 0.0 if self._at is None else now - self._at
-        if self._at is None or passed > 0:
+        if self._at is None:
             self._at = now
-        if passed <= 0:
+        passed = now - self._at
+        if passed < _SAMPLE:
             return
+        self._at = now
         fades = 0.5 ** (passed / self.half_life)
         for tenant in tenants:
             before, current = self.average.get(tenant.name, 0), surplus_of(tenant)
             self._set(tenant.name, current + round((before - current) * fades))
 
-    def restore(self, tenant: str, millionths: int, at: float, now: float) -> None:
-        """Take over what was stored at the time `at`, faded until `now`."""
-        fades = 0.5 ** (max(0.0, now - at) / self.half_life)
-        self._set(tenant, round(min(millionths, MILLION) * ONE // MILLION * fades))
+    def restore(self, tenant: str, stored: tuple[int, float]) -> None:
+        """Take over millionths that were stored at a time, faded since."""
+        millionths, at = stored
+        passed = 0.0 if self._at is None else max(0.0, self._at - at)
+        share = min(millionths, MILLION) * ONE // MILLION
+        self._set(tenant, round(share * 0.5 ** (passed / self.half_life)))
+
+    def millionths(self, tenant: str) -> int:
+        """Return a tenant's average as it is stored."""
+        return self.average.get(tenant, 0) * MILLION // ONE
 
     def _set(self, tenant: str, share: int) -> None:
         if share > 0:

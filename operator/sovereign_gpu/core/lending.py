@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from sovereign_gpu.core.apportion import divide
 from sovereign_gpu.core.ledger import FOREIGN, Usage
 from sovereign_gpu.core.model import Share, Tenant
 
@@ -61,7 +62,7 @@ def lent(shares: Mapping[str, Share], counted: Mapping[str, int], capacity: int)
     """Return what each tenant lends in one pool.
 
     Borrowers use first what is guaranteed to nobody, then the unused guarantees in proportion to
-    what of them may be lent (largest remainder, ties by name).
+    what of them may be lent.
 
     Args:
         shares: the pool's share of each tenant.
@@ -77,16 +78,7 @@ def lent(shares: Mapping[str, Share], counted: Mapping[str, int], capacity: int)
         name: min(share.guaranteed - share.kept, max(0, share.guaranteed - counted.get(name, 0)))
         for name, share in shares.items()
     }
-    total = sum(idle.values())
-    used = min(total, max(0, borrowed - unpromised))
-    if not used:
-        return {}
-    found = {name: gpus * used // total for name, gpus in idle.items()}
-    rest = used - sum(found.values())
-    by_remainder = sorted(idle, key=lambda name: (-(idle[name] * used % total), name))
-    for name in by_remainder[:rest]:
-        found[name] += 1
-    return found
+    return divide(min(sum(idle.values()), max(0, borrowed - unpromised)), idle)
 
 
 def _add(sums: dict[str, int], pool: str, gpus: int) -> None:

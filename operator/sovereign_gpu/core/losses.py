@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sovereign_gpu.core.apportion import divide
 from sovereign_gpu.core.health import FaultKind, lost
 from sovereign_gpu.core.state import State
 
@@ -90,26 +91,6 @@ def on_faulty_nodes(state: State) -> Counter[tuple[str, str]]:
             if charge.bound:
                 found[charge.tenant, charge.pool] += charge.demand.gpus
     return found
-
-
-def divide(amount: int, weights: Mapping[str, int]) -> dict[str, int]:
-    """Divide a whole number in proportion to weights, by the method of largest remainders.
-
-    Args:
-        amount: what is to be divided; 0 or more.
-        weights: by name; of equal remainders the first name in the alphabet gets more.
-
-    Returns:
-        Parts that add up to the amount; all 0 if no weight is above 0.
-    """
-    total = sum(weights.values())
-    if not total:
-        return dict.fromkeys(weights, 0)
-    parts = {name: amount * weight // total for name, weight in weights.items()}
-    remainders = sorted(weights, key=lambda name: (-(amount * weights[name] % total), name))
-    for name in remainders[: amount - sum(parts.values())]:
-        parts[name] += 1
-    return parts
 
 
 def _plural(word: str, count: int) -> str:

@@ -28,6 +28,18 @@ class Reason(StrEnum):
     CANNOT_BIND = "CannotBind"
 
 
+LASTING = frozenset(
+    {
+        Reason.TENANT_QUOTA_MISSING,
+        Reason.POLICY_MISSING,
+        Reason.NO_ELIGIBLE_POOL,
+        Reason.NEVER_FITS,
+        Reason.CANNOT_BIND,
+    }
+)
+"""Reasons that waiting alone does not end: somebody has to act."""
+
+
 class Resources(NamedTuple):
     """What kube-scheduler fits on a node: GPUs (devices), CPU (millicores), memory (bytes)."""
 
@@ -133,6 +145,8 @@ class Pod:
     """Why kube-scheduler found no node, while it is released and not bound."""
     notice: str = ""
     """Annotation that announces an eviction, as stored."""
+    bound: float = 0.0
+    """When kube-scheduler bound it, seconds since the epoch; 0: it did not, or nobody says."""
 
     @property
     def controlled(self) -> bool:
@@ -247,6 +261,8 @@ class Tenant:
     """In the order of preference."""
     weight: int = 1
     """Of the surplus, the tenant's part is in proportion to this."""
+    history: tuple[int, float] | None = None
+    """Stored history of borrowing: millionths, and when that was, seconds since the epoch."""
     generation: int = 0
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sovereign_gpu.core import losses, residency
+from sovereign_gpu.core import lending, losses, residency
+from sovereign_gpu.core.drift import Offence
+from sovereign_gpu.core.fairshare import MILLION, ONE, surplus
 from sovereign_gpu.core.ledger import FOREIGN
 from sovereign_gpu.core.losses import PoolLosses
 from sovereign_gpu.core.model import Node, Wait
@@ -59,8 +62,14 @@ class TenantPoolReport:
     """One tenant in one pool, in GPUs."""
 
     guaranteed: int = 0
+    allowance: int = 0
+    """Guarantee and borrowing limit."""
     used: int = 0
     """Charged: bound and reserved."""
+    borrowed: int = 0
+    """Used beyond the guarantee."""
+    lent: int = 0
+    """Of the guarantee, used by others."""
     reserved: int = 0
     pending_gpus: int = 0
     pending_pods: int = 0
@@ -86,6 +95,16 @@ class TenantReport:
 
     pools: dict[str, TenantPoolReport] = field(default_factory=dict)
     waiting: dict[str, WaitReport] = field(default_factory=dict)
+    weight: int = 1
+    surplus: int = 0
+    """Dominant share beyond the guarantees, in millionths of the cluster."""
+    history: int = 0
+    """Moving average of the surplus, in millionths."""
+
+    @property
+    def share(self) -> int:
+        """What decides whose turn it is to borrow: the smallest is next."""
+        return (self.surplus + self.history) // self.weight
 
 
 @dataclass(slots=True)
@@ -95,8 +114,10 @@ class PolicyReport:
     pools: tuple[str, ...] = ()
     nodes: int = 0
     regions: tuple[str, ...] = ()
-    violations: tuple[str, ...] = ()
+    violations: list[str] = field(default_factory=list)
     """uids of pods that run where the policy does not allow it."""
+    places: Counter[Offence] = field(default_factory=Counter)
+    """The same pods by where and why."""
 
 
 def product(node: Node) -> str:
@@ -155,13 +176,20 @@ def tenants(state: State) -> dict[str, TenantReport]:
     """Return the numbers of every tenant that has an object or still runs pods."""
     reports: dict[str, TenantReport] = {name: TenantReport() for name in state.tenants}
     for name, tenant in state.tenants.items():
-        for pool, gpus, *_ in tenant.shares:
-            reports[name].pools[pool] = TenantPoolReport(guaranteed=gpus)
+        reports[name].weight = tenant.weight
+        reports[name].surplus = surplus(tenant, state.ledger.usage, state.capacity) * MILLION // ONE
+        reports[name].history = state.history.millionths(name)
+        for share in tenant.shares:
+            reports[name].pools[share.pool] = TenantPoolReport(
+                guaranteed=share.guaranteed, allowance=share.allowance
+            )
     for (name, pool), usage in state.ledger.usage.items():
         if name == FOREIGN:
             continue
         row = reports.setdefault(name, TenantReport()).pools.setdefault(pool, TenantPoolReport())
         row.used, row.reserved = usage.counted, usage.reserved
+        row.borrowed = max(0, row.used - row.guaranteed)
+    _add_lent(state, reports)
     _add_losses(state, reports)
     for name, queue in state.queues.items():
         report = reports.setdefault(name, TenantReport())
@@ -177,6 +205,16 @@ def tenants(state: State) -> dict[str, TenantReport]:
         _wait(report, wait, 1, pod.demand.gpus, pod.created)
     reports.pop(FOREIGN, None)
     return reports
+
+
+def _add_lent(state: State, reports: dict[str, TenantReport]) -> None:
+    for pool in state.lending.borrowed:
+        shares = {t: share for (t, at), share in state.lending.shares.items() if at == pool}
+        counted = {t: used.counted for (t, at), used in state.ledger.usage.items() if at == pool}
+        counted.pop(FOREIGN, None)
+        size = state.capacity.of.get(pool)
+        for name, gpus in lending.lent(shares, counted, size.gpus if size else 0).items():
+            reports[name].pools[pool].lent = gpus
 
 
 def _add_losses(state: State, reports: dict[str, TenantReport]) -> None:
@@ -203,8 +241,8 @@ def _wait(report: TenantReport, wait: Wait, pods: int, gpus: int, since: float) 
         row.oldest, row.message = since, wait.message
 
 
-def policies(state: State) -> dict[str, PolicyReport]:
-    """Return the numbers of every policy."""
+def policies(state: State, offences: Mapping[str, Offence]) -> dict[str, PolicyReport]:
+    """Return the numbers of every policy; `offences` are the verdicts on running pods by uid."""
     reports: dict[str, PolicyReport] = {}
     in_force = [pool for pool in state.pools.values() if pool.name not in state.clashes]
     nodes_in = Counter(
@@ -212,45 +250,15 @@ def policies(state: State) -> dict[str, PolicyReport]:
         for name, pool in state.pool_of_node.items()
         if residency.stands_where_pool_says(state.nodes[name], state.pools[pool])
     )
-    violating = _violations(state)
     for policy in state.policies.values():
         eligible = [pool for pool in in_force if pool.country in policy.countries]
         reports[policy.name] = PolicyReport(
             pools=tuple(sorted(pool.name for pool in eligible)),
             nodes=sum(nodes_in[pool.name] for pool in eligible),
             regions=tuple(sorted({pool.region for pool in eligible})),
-            violations=tuple(violating[policy.name]),
         )
+    for uid, offence in offences.items():
+        for name in offence.policies:
+            reports[name].violations.append(uid)
+            reports[name].places[offence] += 1
     return reports
-
-
-def _violations(state: State) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
-    memo: dict[tuple[str, str], tuple[str, ...]] = {}
-    for node, uids in state.ledger.by_node.items():
-        for uid in uids:
-            charge = state.ledger.charges[uid]
-            if not charge.bound or charge.tenant == FOREIGN:
-                continue
-            key = (charge.tenant, node)
-            if key not in memo:
-                memo[key] = _broken(state, charge.tenant, node)
-            for policy in memo[key]:
-                found[policy].append(uid)
-    return found
-
-
-def _broken(state: State, tenant: str, node_name: str) -> tuple[str, ...]:
-    spec, node = state.tenants.get(tenant), state.nodes.get(node_name)
-    if spec is None or node is None:
-        # A node that is not known stands nowhere yet; its pods are judged when it is.
-        return ()
-    pool = state.pools.get(state.pool_of_node.get(node_name, ""))
-    if pool is not None and not residency.stands_where_pool_says(node, pool):
-        pool = None
-    return tuple(
-        name
-        for name in spec.policies
-        if name in state.policies
-        and (pool is None or pool.country not in state.policies[name].countries)
-    )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sovereign_gpu.core import explain, residency
 from sovereign_gpu.core.claims import Claims
-from sovereign_gpu.core.fairshare import Capacity
+from sovereign_gpu.core.fairshare import Capacity, History
 from sovereign_gpu.core.feasibility import FeasibleNodes
 from sovereign_gpu.core.health import FaultBook
 from sovereign_gpu.core.ledger import FOREIGN, Charge, Ledger
@@ -43,6 +43,7 @@ class State:
     lending: Lending = field(default_factory=Lending)
     capacity: Capacity = field(default_factory=Capacity)
     claims: Claims = field(default_factory=Claims)
+    history: History = field(default_factory=History)
     queues: dict[str, Queue] = field(default_factory=dict)
     stopped: dict[str, Wait] = field(default_factory=dict)
     """Gated pods that stand in no tenant's queue, with the reason."""
@@ -260,7 +261,11 @@ class State:
     ) -> None:
         """Take in all custom resources; few objects, so everything is judged again."""
         self.pools = {pool.name: pool for pool in pools}
-        self.tenants = {tenant.name: tenant for tenant in tenants}
+        known, self.tenants = self.tenants, {tenant.name: tenant for tenant in tenants}
+        self.history.keep(self.tenants)
+        for tenant in self.tenants.values():
+            if tenant.history is not None and tenant.name not in known:
+                self.history.restore(tenant.name, tenant.history)
         self.policies = {policy.name: policy for policy in policies}
         self.clashes = residency.clashes(self.pools.values())
         self.barred = {

@@ -7,6 +7,7 @@ object it speaks of. Counters live here, and are dropped when their tenant is go
 from __future__ import annotations
 
 import time
+from collections import Counter as Counts
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ from prometheus_client.registry import Collector
 
 from sovereign_gpu import __version__
 from sovereign_gpu.core import report
+from sovereign_gpu.core.drift import Judge
+from sovereign_gpu.core.eviction import Decision
+from sovereign_gpu.core.fairshare import MILLION
 from sovereign_gpu.core.ledger import FOREIGN
 from sovereign_gpu.core.model import Release
 from sovereign_gpu.core.state import State
@@ -47,6 +51,9 @@ _POOL_GAUGES = {
 _TENANT_GAUGES = {
     "tenant_guaranteed_gpus": ("guaranteed", "GPUs guaranteed to the tenant in the pool."),
     "tenant_used_gpus": ("used", "GPUs charged to the tenant, bound or reserved."),
+    "tenant_allowance_gpus": ("allowance", "Guarantee and borrowing limit of the tenant."),
+    "tenant_borrowed_gpus": ("borrowed", "Charged GPUs beyond the guarantee."),
+    "tenant_lent_gpus": ("lent", "Guaranteed GPUs that other tenants use."),
     "tenant_reserved_gpus": ("reserved", "Charged GPUs of pods that are not bound yet."),
     "tenant_pending_gpus": ("pending_gpus", "GPUs that waiting pods ask for."),
     "tenant_pending_pods": ("pending_pods", "Pods that wait."),
@@ -55,11 +62,26 @@ _TENANT_GAUGES = {
 }
 
 
+_FAIRNESS = {
+    "surplus": "Dominant share of the cluster that the tenant holds beyond its guarantees.",
+    "history": "Moving average of that share, by which later turns are given.",
+}
+
+
 class Source(Protocol):
     """Facts about the running process that are read when scraped."""
 
     def operation(self) -> dict[str, tuple[str, dict[str, float]]]:
         """Return metric name -> (help, {value of the label `name`: value})."""
+
+
+class DriftFacts(Protocol):
+    """What is known of pods in violation."""
+
+    judge: Judge
+    decision: Decision
+    outcomes: Counts[tuple[str, str]]
+    """Answers to evictions, by policy and outcome."""
 
 
 @dataclass(slots=True)
@@ -96,6 +118,7 @@ class Metrics(Collector):
         self.source: Source | None = None
         self.clock = GpuClock()
         self.violations_total: Callable[[], dict[str, int]] = dict
+        self.drift: DriftFacts | None = None
         self.orphaned: Callable[[], dict[str, list[str]]] = dict
         labels = ("tenant", "pool", "model")
         self._admissions = Counter(
@@ -234,6 +257,11 @@ class Metrics(Collector):
             for reason, wait in numbers.waiting.items():
                 waiting.add_metric((tenant, reason), wait.pods)
         yield waiting
+        for attribute, text in _FAIRNESS.items():
+            share = GaugeMetricFamily(f"{PREFIX}tenant_{attribute}_ratio", text, labels=("tenant",))
+            for tenant, numbers in reports.items():
+                share.add_metric((tenant,), getattr(numbers, attribute) / MILLION)
+            yield share
         orphaned = GaugeMetricFamily(
             PREFIX + "orphaned_namespaces",
             "Namespaces that belong to a tenant whose TenantQuota is gone or does not name them.",
@@ -244,14 +272,6 @@ class Metrics(Collector):
         yield orphaned
 
     def _policies(self) -> Iterator[Metric]:
-        now = GaugeMetricFamily(
-            PREFIX + "residency_violations",
-            "Pods that run where the policy does not allow it; must be 0.",
-            labels=("policy",),
-        )
-        for policy, numbers in report.policies(self._state).items():
-            now.add_metric((policy,), len(numbers.violations))
-        yield now
         ever = CounterMetricFamily(
             PREFIX + "residency_violations_found",
             "Pods ever found in violation of the policy.",
@@ -260,3 +280,36 @@ class Metrics(Collector):
         for policy, count in self.violations_total().items():
             ever.add_metric((policy,), count)
         yield ever
+        if self.drift is None:
+            return
+        decision, affected = self.drift.decision, self.drift.judge.affected()
+        for name, text, numbers in (
+            (
+                "residency_violations",
+                "Pods that run where the policy does not allow it; must be 0.",
+                affected,
+            ),
+            (
+                "drift_announced_pods",
+                "Pods that carry the notice of their eviction.",
+                decision.announced,
+            ),
+            ("drift_held_pods", "Pods due for eviction that the brake holds back.", decision.held),
+            (
+                "drift_awaiting_confirmation",
+                "1 while the policy evicts nobody until an administrator confirms it.",
+                dict.fromkeys(decision.awaiting, 1),
+            ),
+        ):
+            gauge = GaugeMetricFamily(PREFIX + name, text, labels=("policy",))
+            for policy in self._state.policies:
+                gauge.add_metric((policy,), numbers.get(policy, 0))
+            yield gauge
+        evictions = CounterMetricFamily(
+            PREFIX + "drift_evictions",
+            "Answers to evictions of pods in violation.",
+            labels=("policy", "outcome"),
+        )
+        for key, count in self.drift.outcomes.items():
+            evictions.add_metric(key, count)
+        yield evictions
