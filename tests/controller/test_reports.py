@@ -6,15 +6,20 @@ from typing import Any
 
 import pytest
 
+from sovereign_gpu import names
 from sovereign_gpu.cluster.errors import UncertainError
-from sovereign_gpu.cluster.writer import Write
+from sovereign_gpu.cluster.writer import Lane, Write
+from sovereign_gpu.controller.drift import Drift
 from sovereign_gpu.controller.events import Events
+from sovereign_gpu.controller.evictions import Evictions
 from sovereign_gpu.controller.marks import Marks
+from sovereign_gpu.controller.policystatus import PolicyStatus
 from sovereign_gpu.controller.registry import Registry
 from sovereign_gpu.controller.reports import Reports
 from sovereign_gpu.controller.status import StatusMaker
+from sovereign_gpu.core.drift import Judge
 from sovereign_gpu.core.engine import Engine
-from sovereign_gpu.core.model import Namespace
+from sovereign_gpu.core.model import Constraints, Namespace, Node, Pod, Resources
 from tests.controller.bodies import policy, pool, quota
 
 
@@ -23,15 +28,23 @@ class Desk:
 
     def __init__(self) -> None:
         self.sent: list[Write] = []
+        self.now = 1000.0
         self.engine = Engine()
         self.ready = True
         self.registry = Registry(lambda: None)
         self.marks = Marks(self.engine, self)  # type: ignore[arg-type]
-        maker = StatusMaker(self.engine, {}, self.marks, lambda: self.ready)
-        self.reports = Reports(self.registry, self, maker, Events(self, "holder"))  # type: ignore[arg-type]
+        events = Events(self, "holder")  # type: ignore[arg-type]
+        evictions = Evictions(self.engine, self, events)  # type: ignore[arg-type]
+        self.drift = Drift(Judge(self.engine), evictions, clock=lambda: self.now)
+        policies = PolicyStatus(self.engine, self.drift)
+        maker = StatusMaker(self.engine, {}, self.marks, lambda: self.ready, policies)
+        self.reports = Reports(self.registry, self, maker, events)  # type: ignore[arg-type]
 
     def submit(self, write: Write) -> None:
         self.sent.append(write)
+
+    def queued(self, _: Lane) -> int:
+        return 0
 
     def put(self, body: dict[str, Any]) -> None:
         self.registry.put(body["kind"], body)
@@ -115,6 +128,34 @@ def test_a_write_that_failed_is_sent_again_and_tells_nothing_until_it_is_accepte
 
 def test_a_healthy_tenant_is_no_news(desk: Desk) -> None:
     assert desk.accept() == []
+
+
+def test_a_policy_tells_when_pods_begin_to_stand_outside_it_and_when_a_person_must_decide(
+    desk: Desk,
+) -> None:
+    desk.accept()
+    labels = {names.NODE_POOL_LABEL: "munich", names.REGION_LABEL: "us-east-1"}
+    room = Resources(gpus=8)
+    desk.engine.put_node(Node("gpu-0", labels, (), room, room, ready=True, unschedulable=False))
+    desk.engine.put_pod(
+        Pod("one", "acme", "one", 0.0, Resources(gpus=1), Constraints(), node="gpu-0")
+    )
+    desk.drift.judge.everything()
+    desk.drift.look(desk.now)
+    (event,) = [w for w in desk.accept() if w.body["involvedObject"]["name"] == "eu-only"]
+    assert (event.body["reason"], event.body["type"]) == ("PodsOutsidePolicy", "Warning")
+    assert "node gpu-0 shows region us-east-1" in event.body["message"]
+    assert desk.accept() == []
+    evicting = policy(resourceVersion="2", generation=2)
+    evicting["spec"]["onDrift"] = {"action": "Evict"}
+    desk.put(evicting)
+    desk.configure()
+    desk.drift.judge.everything()
+    desk.now += 1
+    desk.drift.look(desk.now)
+    (event,) = [w for w in desk.accept() if w.body["involvedObject"]["name"] == "eu-only"]
+    assert event.body["reason"] == "AwaitingConfirmation"
+    assert "sovereign-gpu.io/confirm-drift=2" in event.body["message"]
 
 
 def test_pools_and_policies_have_no_events(desk: Desk) -> None:

@@ -81,14 +81,10 @@ class Evictions:
         Returns:
             Whether the request was made.
         """
-        now = self.clock()
-        self._forget(now)
-        asked = self._asked.get(pod.uid)
-        if asked is None:
-            asked = self._asked[pod.uid] = _Asked()
-        elif asked.under_way or now < asked.again_at:
+        self._forget(self.clock())
+        if self.busy(pod.uid):
             return False
-        asked.under_way = True
+        self._asked.setdefault(pod.uid, _Asked()).under_way = True
         body = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
@@ -130,8 +126,13 @@ class Evictions:
             log.warning("evicting %s/%s: %s: %s", pod.namespace, pod.name, outcome, error)
         done(outcome)
 
-    def tell(self, pod: Pod, reason: str, message: str) -> None:
-        """Post a Warning on the pod's owner, on the pod itself if it has none.
+    def busy(self, uid: str) -> bool:
+        """Whether the eviction of a pod is under way, or was answered too short a time ago."""
+        asked = self._asked.get(uid)
+        return asked is not None and (asked.under_way or self.clock() < asked.again_at)
+
+    def tell(self, pod: Pod, reason: str, message: str, *, warning: bool = True) -> None:
+        """Post an event on the pod's owner, on the pod itself if it has none.
 
         An owner of many pods hears the same reason once a minute, with the first pod's message.
         """
@@ -140,7 +141,7 @@ class Evictions:
         if now < self._told.get((subject.uid, reason), 0.0):
             return
         self._told[subject.uid, reason] = now + _TELL_AGAIN
-        self.events.post(subject, reason, message, warning=True)
+        self.events.post(subject, reason, message, warning=warning)
 
     def annotate(self, pod: Pod, key: str, value: str | None, done: Answer) -> None:
         """Set an annotation of ours on a pod, or remove it (None); `done` gets the answer."""

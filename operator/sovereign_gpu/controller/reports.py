@@ -16,9 +16,10 @@ from sovereign_gpu.api import Condition
 from sovereign_gpu.cluster.errors import ApiError, UncertainError
 from sovereign_gpu.cluster.session import MERGE_PATCH
 from sovereign_gpu.cluster.writer import Lane, Write, Writer
+from sovereign_gpu.controller.aspect import Aspect
 from sovereign_gpu.controller.events import Events, Subject
 from sovereign_gpu.controller.registry import Entry, Registry
-from sovereign_gpu.controller.status import Aspect, StatusMaker
+from sovereign_gpu.controller.status import StatusMaker
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,8 @@ class Reports:
     def _notify(
         self, entry: Entry, before: list[dict[str, Any]], after: list[dict[str, Any]]
     ) -> None:
+        if entry.kind == "DataResidencyPolicy":
+            self._notify_of_drift(entry, before, after)
         if entry.kind != "TenantQuota":
             return
         known = {c["type"]: c["status"] for c in before}
@@ -101,6 +104,16 @@ class Reports:
             if kind in ("Reconciling", "Ready") and status != "False" and kind not in known:
                 continue  # the first status of a healthy object is no news
             self._event(entry, condition)
+
+    def _notify_of_drift(
+        self, entry: Entry, before: list[dict[str, Any]], after: list[dict[str, Any]]
+    ) -> None:
+        known = {c["type"]: (c["status"], c["reason"]) for c in before}
+        for condition in after:
+            now = condition["status"], condition["reason"]
+            drifting = condition["type"] == "Drifting" and condition["status"] == "True"
+            if drifting and known.get("Drifting") != now:
+                self._event(entry, condition)
 
     def _event(self, entry: Entry, condition: dict[str, Any]) -> None:
         healthy = (condition["type"] == "Ready") == (condition["status"] == "True")
