@@ -109,7 +109,7 @@ class OperatorProcess:
         kubeconfig = self._rig.service_account_kubeconfig(NAMESPACE, NAME)
         environment = {**os.environ, "PYTHONPATH": str(TREE / "operator")}
         command = [
-            *(sys.executable, "-m", "sovereign_gpu", "--kubeconfig", str(kubeconfig)),
+            *(sys.executable, "-m", "sovereign_gpu", "operator", "--kubeconfig", str(kubeconfig)),
             *("--listen", f"127.0.0.1:{self._port}", *self._arguments),
         ]
         with self._log.open("ab") as log:

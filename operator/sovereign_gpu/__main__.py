@@ -1,25 +1,22 @@
-"""`sovereign-gpu`: runs the operator."""
+"""`sovereign-gpu`: the operator, or one of the commands of people.
+
+Each loads what it needs and no more: a command answers before the operator's imports were read.
+"""
 
 from __future__ import annotations
 
 import sys
 
-import uvloop
-
-from sovereign_gpu import app, settings
-from sovereign_gpu.cluster.errors import ConfigurationError
-from sovereign_gpu.telemetry import logs
-
 
 def main() -> int:
-    """Run until told to stop; 2 for settings that cannot work."""
-    try:
-        wanted = settings.read(sys.argv[1:])
-        logs.configure(wanted.log_level)
-        return uvloop.run(app.run(wanted))
-    except ConfigurationError as error:
-        sys.stderr.write(f"sovereign-gpu: {error}\n")
-        return 2
+    """Run what the first word says; returns the exit code."""
+    if sys.argv[1:2] == ["operator"]:
+        from sovereign_gpu import operate  # noqa: PLC0415 – see the module
+
+        return operate.main(sys.argv[2:])
+    from sovereign_gpu.cli.command import main as answer  # noqa: PLC0415 – see the module
+
+    return answer(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -62,6 +62,12 @@ COMPANION_TAINT: Final = "sovereign-gpu.io/companion"
 """Taint key for pool nodes without GPUs, so that ungoverned pods stay off them as well;
 governed pods without GPUs are given the toleration."""
 
+# --- the read API -------------------------------------------------------------------------
+TOKEN_HEADER: Final = "Sovereign-Gpu-Token"
+"""Request header with the caller's token: the API server's service proxy drops Authorization."""
+READ_PORT: Final = "read"
+"""Name of the service's port; rights to the proxy name it."""
+
 # --- rights, asked by the admission policies through the authorizer (verb `update`) -------
 RIGHT_RELEASE: Final = ("gpupools", "release")
 RIGHT_ENROL: Final = ("gpupools", "enrol")

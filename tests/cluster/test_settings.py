@@ -22,6 +22,7 @@ def test_nothing_said_gives_what_the_chart_expects(monkeypatch: pytest.MonkeyPat
         identity="sovereign-gpu-7d",
         writes_in_flight=32,
         log_level="info",
+        read_api=None,
     )
 
 
@@ -35,12 +36,15 @@ def test_every_setting_has_a_flag_and_a_variable() -> None:
         "identity": "me.example_1",
         "writes-in-flight": "128",
         "log-level": "debug",
+        "read-api": "[::]:8443",
     }
     flags = [part for name, value in said.items() for part in (f"--{name}", value)]
     variables = {
         "SOVEREIGN_GPU_" + name.upper().replace("-", "_"): value for name, value in said.items()
     }
-    wanted = settings.Settings("::1", 0, "/k", "n", "l-1", 2.5, "me.example_1", 128, "debug")
+    wanted = settings.Settings(
+        "::1", 0, "/k", "n", "l-1", 2.5, "me.example_1", 128, "debug", read_api=("::", 8443)
+    )
     assert settings.read(flags, {}) == wanted
     assert settings.read([], variables) == wanted
     assert settings.read(flags, dict.fromkeys(variables, "nonsense")) == wanted
@@ -54,6 +58,8 @@ def test_every_setting_has_a_flag_and_a_variable() -> None:
         ("listen", "h:-1", "HOST:PORT"),
         ("listen", "h:65536", "HOST:PORT"),
         ("listen", "h:http", "HOST:PORT"),
+        ("read-api", "8443", "HOST:PORT"),
+        ("read-api", "h:x", "HOST:PORT"),
         ("lease-namespace", "../kube-system", "lower-case"),
         ("lease-namespace", "", "lower-case"),
         ("lease-name", "Upper", "lower-case"),

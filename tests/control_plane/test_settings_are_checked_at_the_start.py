@@ -21,6 +21,7 @@ WRONG = [
     (["--writes-in-flight", "0"], "--writes-in-flight: found '0', allowed a number from 1 to 128"),
     (["--listen", "host:port"], "--listen: found 'host:port', allowed HOST:PORT"),
     (["--listen", "0.0.0.0:65536"], "--listen: found '0.0.0.0:65536'"),
+    (["--read-api", "8443"], "--read-api: found '8443', allowed HOST:PORT"),
     (["--log-level", "loud"], "--log-level: found 'loud', allowed debug, info, warning, error"),
     (["--lease-name", ""], "--lease-name: found '', allowed a word without spaces"),
     (["--identity", "two words"], "--identity: found 'two words', allowed a word without spaces"),
@@ -47,7 +48,7 @@ def _run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     hidden = {"KUBECONFIG", "KUBERNETES_SERVICE_HOST"}
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
     return subprocess.run(  # noqa: S603 - ourselves
-        [sys.executable, "-m", "sovereign_gpu", *arguments],
+        [sys.executable, "-m", "sovereign_gpu", "operator", *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""A waiting pod is told why, once per reason: at once if waiting cannot help, else when it lasts."""
+"""A waiting pod is told why, once per reason: at once if waiting cannot help, else in seconds."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Where the API server is and who we are, for our own requests and for kopf's.
 
 Inside a cluster the service account is used and its token is read anew before it expires;
-elsewhere a kubeconfig with certificates or a token. What a kubeconfig may say besides (plugins
-that run a command, impersonation, unverified TLS) is refused: ignoring it would make us somebody
-else than the file says.
+elsewhere a kubeconfig with certificates or a token; for people also with a plugin that gets them
+one. What a kubeconfig may say besides (impersonation, unverified TLS) is refused: ignoring it would
+make us somebody else than the file says.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import os
 import ssl
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from sovereign_gpu.cluster import exec_plugin
+from sovereign_gpu.cluster import kubeconfig as kubeconfig_files
 from sovereign_gpu.cluster.errors import ConfigurationError
+from sovereign_gpu.cluster.kubeconfig import Context, Part
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +114,41 @@ def load_credentials(kubeconfig: str | None = None) -> Credentials:
     """
     path = kubeconfig or os.environ.get("KUBECONFIG")
     if path:
-        return _from_kubeconfig(Path(path))
+        return _of(kubeconfig_files.read(_files(path)), _USER_KEYS)
+    return _service_account()
+
+
+def load_context(kubeconfig: str, context: str) -> tuple[Credentials, str]:
+    """Return credentials and namespace of a person at a terminal, as kubectl finds them.
+
+    Args:
+        kubeconfig: a file; empty: those of $KUBECONFIG, ~/.kube/config, or the service account.
+        context: its name; empty: the current one.
+
+    Raises:
+        ConfigurationError: there are none, or they ask for what is not supported.
+    """
+    path = kubeconfig or os.environ.get("KUBECONFIG", "")
+    usual = Path.home() / ".kube" / "config"
+    if not path and not usual.exists():
+        found = _service_account()
+        return found, _own_namespace()
+    chosen = kubeconfig_files.read(_files(path) if path else [usual], context)
+    return _of(chosen, _USER_KEYS | {"exec"}), chosen.namespace
+
+
+def _files(path: str) -> list[Path]:
+    return [Path(each) for each in path.split(os.pathsep) if each]
+
+
+def _own_namespace() -> str:
+    try:
+        return (_SERVICE_ACCOUNT / "namespace").read_text().strip() or "default"
+    except OSError:
+        return "default"
+
+
+def _service_account() -> Credentials:
     host, port = (
         os.environ.get("KUBERNETES_SERVICE_HOST"),
         os.environ.get("KUBERNETES_SERVICE_PORT"),
@@ -132,62 +165,50 @@ def load_credentials(kubeconfig: str | None = None) -> Credentials:
     )
 
 
-def _from_kubeconfig(path: Path) -> Credentials:
+def _of(context: Context, allowed: frozenset[str]) -> Credentials:
+    cluster, user = context.cluster, context.user
+    cluster.only(_CLUSTER_KEYS)
+    user.only(allowed)
     try:
-        config = yaml.safe_load(path.read_text())
-        chosen = config["current-context"]
-        if not chosen:
-            raise ConfigurationError(f"kubeconfig {path}: current-context is not set")
-        context = _named(config, "contexts", chosen)["context"]
-        cluster = _named(config, "clusters", context["cluster"])["cluster"]
-        user = _named(config, "users", context["user"])["user"] or {}
-        _only(path, "cluster", cluster, _CLUSTER_KEYS)
-        _only(path, "user", user, _USER_KEYS)
-        return _credentials(path.parent, cluster, user)
-    except (OSError, KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
+        return _credentials(cluster, user)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ConfigurationError(
-            f"kubeconfig {path} is not usable: {type(error).__name__}: {error}"
+            f"kubeconfig {user.file} is not usable: {type(error).__name__}: {error}"
         ) from error
 
 
-def _credentials(folder: Path, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> Credentials:
-    def file_of(source: Mapping[str, Any], key: str) -> str | None:
-        # Data wins over a file, and files are named from where the kubeconfig is, as in kubectl.
-        if source.get(f"{key}-data") or not source.get(key):
-            return None
-        return str(folder / source[key])
-
-    def data_of(source: Mapping[str, Any], key: str) -> str | None:
-        data = source.get(f"{key}-data")
-        return base64.b64decode(data, validate=True).decode("ascii") if data else None
-
-    return Credentials(
-        server=cluster["server"].rstrip("/"),
-        ca_file=file_of(cluster, "certificate-authority"),
-        ca_data=data_of(cluster, "certificate-authority"),
-        client_cert_file=file_of(user, "client-certificate"),
-        client_cert_data=data_of(user, "client-certificate"),
-        client_key_file=file_of(user, "client-key"),
-        client_key_data=data_of(user, "client-key"),
-        token=user.get("token"),
-        token_file=folder / user["tokenFile"] if user.get("tokenFile") else None,
+def _credentials(cluster: Part, user: Part) -> Credentials:
+    token_file = user.content.get("tokenFile")
+    found = Credentials(
+        server=cluster.content["server"].rstrip("/"),
+        ca_file=_file_of(cluster, "certificate-authority"),
+        ca_data=_data_of(cluster, "certificate-authority"),
+        client_cert_file=_file_of(user, "client-certificate"),
+        client_cert_data=_data_of(user, "client-certificate"),
+        client_key_file=_file_of(user, "client-key"),
+        client_key_data=_data_of(user, "client-key"),
+        token=user.content.get("token"),
+        token_file=user.file.parent / token_file if token_file else None,
     )
+    plugin = user.content.get("exec")
+    if plugin:
+        said = exec_plugin.run(plugin, user.file.parent, cluster.content)
+        found.token = said.get("token")
+        found.client_cert_data = said.get("clientCertificateData")
+        found.client_key_data = said.get("clientKeyData")
+    return found
 
 
-def _named(config: Any, kind: str, name: str) -> Any:
-    for entry in config[kind]:
-        if entry["name"] == name:
-            return entry
-    raise KeyError(f"{kind}[name={name}]")
+def _file_of(part: Part, key: str) -> str | None:
+    # Data wins over a file, and files are named from where the kubeconfig is, as in kubectl.
+    if part.content.get(f"{key}-data") or not part.content.get(key):
+        return None
+    return str(part.file.parent / part.content[key])
 
 
-def _only(path: Path, part: str, found: Mapping[str, Any], known: frozenset[str]) -> None:
-    odd = sorted(key for key in found if key not in known and key != "extensions" and found[key])
-    if odd:
-        raise ConfigurationError(
-            f"kubeconfig {path}: {part} says {', '.join(odd)}, which is not supported; "
-            f"allowed: {', '.join(sorted(known))}"
-        )
+def _data_of(part: Part, key: str) -> str | None:
+    data = part.content.get(f"{key}-data")
+    return base64.b64decode(data, validate=True).decode("ascii") if data else None
 
 
 def _token(file: Path) -> str:

@@ -77,6 +77,7 @@ def pod(source: wire.PodWire) -> Pod:
         message=_share(_gate_message(status)) if gates else "",
         unschedulable="" if gates or spec.get("nodeName") else _unschedulable(status),
         notice=annotations.get(names.DRIFT_NOTICE, ""),
+        bound=_bound(status) if spec.get("nodeName") else 0.0,
     )
 
 
@@ -245,6 +246,14 @@ def _unschedulable(status: wire.PodStatus) -> str:
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
             return condition.get("message", "") or "Unschedulable"
     return ""
+
+
+def _bound(status: wire.PodStatus) -> float:
+    for condition in status.get("conditions", ()):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "True":
+            moment = condition.get("lastTransitionTime")
+            return timestamp(moment) if moment else 0.0
+    return 0.0
 
 
 def _gate_message(status: wire.PodStatus) -> str:

@@ -108,6 +108,7 @@ class Condition(TypedDict, total=False):
     status: str
     reason: str
     message: str
+    lastTransitionTime: str | None
 
 
 class PodStatus(TypedDict, total=False):

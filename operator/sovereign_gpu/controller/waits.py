@@ -18,22 +18,13 @@ from sovereign_gpu.cluster.session import STRATEGIC_PATCH
 from sovereign_gpu.cluster.writer import Lane, Write, Writer
 from sovereign_gpu.controller.releases import pod_path
 from sovereign_gpu.core.engine import Engine
-from sovereign_gpu.core.model import Pod, Reason, Wait
+from sovereign_gpu.core.model import LASTING, Pod, Reason, Wait
 from sovereign_gpu.names import GATE
 
 log = logging.getLogger(__name__)
 
 _FIRST_AFTER, _AGAIN_AFTER = 1.5, 60.0
 """Seconds a reason must hold before the first, and before any later notice."""
-_AT_ONCE = frozenset(
-    {
-        Reason.NEVER_FITS,
-        Reason.TENANT_QUOTA_MISSING,
-        Reason.POLICY_MISSING,
-        Reason.NO_ELIGIBLE_POOL,
-    }
-)
-"""Somebody has to act, so a first notice of these waits for nothing."""
 _WORDS = frozenset(Reason)
 _BACKLOG = 64
 """Notices handed to the writer at a time; as they are answered, the next ones follow."""
@@ -100,7 +91,7 @@ class Waits:
             return False
         if known.told in _WORDS:
             return now - known.since >= _AGAIN_AFTER
-        return wait.reason in _AT_ONCE or now - known.since >= _FIRST_AFTER
+        return wait.reason in LASTING or now - known.since >= _FIRST_AFTER
 
     def _hand_over(self) -> None:
         room = _BACKLOG - self.writer.queued(Lane.REPORT)

@@ -1,0 +1,119 @@
+"""The words of the command line, as far as they have a counterpart the same as kubectl's."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+
+from sovereign_gpu import __version__
+
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
+_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST = 3600.0
+_CODES = """\
+exit codes:
+  0  answered; for why: the pod runs, or is released and about to
+  1  failed
+  2  the command line is wrong
+  3  why: the pod waits, and what it waits for comes about by itself
+  4  why: the pod waits until somebody acts
+  5  why: there is no such pod, or it has finished
+"""
+_VIEWS = {
+    "why": "why a pod waits, what would admit it, and what is ahead of it",
+    "queue": "pods that wait, in the order in which they are served (as squeue)",
+    "top": "what each tenant has, borrows, lends and waits for (as sshare)",
+    "nodes": "pools and what is free in them (as sinfo); -o wide: node by node",
+}
+
+
+def parse(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> argparse.Namespace:
+    """Return the options.
+
+    Raises:
+        SystemExit: --help, --version (0), or words that make no command (2).
+    """
+    program = _program()
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="See who waits for GPUs, why, and what is free.",
+        epilog=f"{_CODES}\n`{program} operator --help` is about running the operator.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        parents=[_common(environment, suppress=False)],
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="view", metavar="COMMAND", required=True)
+    for view, text in _VIEWS.items():
+        command = commands.add_parser(
+            view,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            parents=[_common(environment, suppress=True)],
+        )
+        if view == "why":
+            command.add_argument("pod", metavar="POD", help="name, or NAMESPACE/NAME")
+    return parser.parse_args(words)
+
+
+def _program() -> str:
+    # kubectl starts a plugin by its file and shows people two words.
+    called = PurePath(sys.argv[0]).name
+    return "kubectl sovereign-gpu" if called.startswith("kubectl-") else "sovereign-gpu"
+
+
+def _common(environment: Mapping[str, str], *, suppress: bool) -> argparse.ArgumentParser:
+    """Return flags that may stand before and behind the command; behind they have no default."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+
+    def default(value: object) -> object:
+        return argparse.SUPPRESS if suppress else value
+
+    def text(*flags: str, usual: str = "", help: str) -> None:  # noqa: A002 – argparse's word
+        parser.add_argument(*flags, default=default(usual), help=help)
+
+    def switch(*flags: str, help: str) -> None:  # noqa: A002 – argparse's word
+        parser.add_argument(*flags, action="store_true", default=default(False), help=help)  # noqa: FBT003
+
+    text("-n", "--namespace", help="namespace; the context's if omitted")
+    switch("-A", "--all-namespaces", help="pods of all namespaces, for those who may list them")
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=("table", "wide", "json", "yaml"),
+        default=default("table"),
+        help="form of the answer",
+    )
+    switch("--no-headers", help="no line of titles")
+    text("--kubeconfig", help="kubeconfig file")
+    text("--context", help="context of the kubeconfig")
+    parser.add_argument(
+        "--request-timeout",
+        type=_seconds,
+        default=default(10.0),
+        help="most time for one answer: 5, 500ms, 30s, 1m",
+    )
+    text(
+        "--operator-namespace",
+        usual=environment.get("SOVEREIGN_GPU_OPERATOR_NAMESPACE", "sovereign-gpu-system"),
+        help="where the operator is installed (SOVEREIGN_GPU_OPERATOR_NAMESPACE)",
+    )
+    text("--server", help="address of the operator's read API instead, https://HOST:PORT")
+    text("--certificate-authority", help="with --server: file with its authority")
+    switch("--insecure-skip-tls-verify", help="with --server: believe any certificate")
+    return parser
+
+
+def _seconds(text: str) -> float:
+    found = _TIME.fullmatch(text)
+    value = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if not 0 < value <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed 1ms to 1h")
+    return value

@@ -1,0 +1,95 @@
+"""GET requests over one kept connection, with nothing but the standard library."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode, urlsplit
+
+_TRIES = 2
+"""A kept connection may have been closed by the other side since."""
+
+
+class ConnectionFailedError(Exception):
+    """No answer came."""
+
+
+class Answer(NamedTuple):
+    """Status and body."""
+
+    status: int
+    body: bytes
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON object; empty if it is none."""
+        try:
+            found = json.loads(self.body)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def message(self) -> str:
+        """What the server says is wrong."""
+        text = self.document().get("message")
+        return str(text) if text else self.body[:200].decode(errors="replace").strip()
+
+
+class Connection:
+    """One server, as one person."""
+
+    def __init__(
+        self,
+        server: str,
+        tls: ssl.SSLContext | None,
+        timeout: float,
+        headers: Mapping[str, str],
+    ) -> None:
+        """Open nothing yet; `timeout` in seconds is for each wait on the socket."""
+        parts = urlsplit(server)
+        self._server = server
+        self._base = parts.path.rstrip("/")
+        self._headers = dict(headers)
+        host, port = parts.hostname or "", parts.port
+        self._http: http.client.HTTPConnection
+        if tls is None:
+            self._http = http.client.HTTPConnection(host, port, timeout=timeout)
+        else:
+            self._http = http.client.HTTPSConnection(host, port, timeout=timeout, context=tls)
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
+        """Return the answer, whatever its status.
+
+        Raises:
+            ConnectionFailedError: there is none.
+        """
+        target = self._base + quote(path)
+        if query:
+            target += "?" + urlencode(query)
+        for left in reversed(range(_TRIES)):
+            kept = self._http.sock is not None
+            try:
+                self._http.request("GET", target, headers=self._headers)
+                response = self._http.getresponse()
+                return Answer(response.status, response.read())
+            except (OSError, http.client.HTTPException) as error:
+                self._http.close()
+                if not (kept and left) or isinstance(error, TimeoutError | ssl.SSLError):
+                    raise ConnectionFailedError(f"{self._server}: {_said(error)}") from error
+        raise AssertionError("the last try returns or raises")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, socket.gaierror):
+        return f"no such host: {error.strerror}"
+    return str(error) or type(error).__name__

@@ -1,0 +1,412 @@
+"""What people ask for at a terminal – `queue`, `top`, `nodes` – read from the books; pure.
+
+Who asks decides what is shown: a `Sight` says which namespaces and tenants somebody may see, and
+of everything else a view holds sums and never a name. Rows become documents with `document`, the
+one form that the read API sends and the commands print.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, NamedTuple
+
+from sovereign_gpu.core import report
+from sovereign_gpu.core.ledger import FOREIGN
+from sovereign_gpu.core.model import Node, Pod, Pool, Reason, Wait
+from sovereign_gpu.core.queue import Queue
+from sovereign_gpu.core.state import State
+
+WAITING, HELD, RELEASED = "Waiting", "Held", "Released"
+"""States of a pod in the queue: in its tenant's order, kept out of it, gone to its pool unbound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What somebody may see; None: all of them."""
+
+    namespaces: frozenset[str] | None = None
+    tenants: frozenset[str] | None = None
+
+    def sees(self, pod: Pod) -> bool:
+        """Whether the pod may be shown by name."""
+        return self.namespaces is None or pod.namespace in self.namespaces
+
+    def knows(self, tenant: str) -> bool:
+        """Whether the tenant may be shown by name."""
+        return self.tenants is None or tenant in self.tenants
+
+
+class Place(NamedTuple):
+    """Where a pod stands in the listing: by tenant, then state, then the order of service."""
+
+    tenant: str
+    group: int
+    priority: int
+    created: float
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """One pod that waits, or that was released and is not bound yet."""
+
+    position: int | None
+    """In its tenant's order, 1 is next; None: it stands in no line."""
+    name: str
+    namespace: str
+    tenant: str
+    pool: str
+    """Where it was released to, else the pool that its reason speaks of."""
+    state: str
+    gpus: int
+    age_seconds: int
+    gpus_ahead: int | None
+    reason: str
+    message: str
+    """As of the last try; `why` has the numbers of this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Pods that may not be shown, in numbers."""
+
+    pods: int
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePage:
+    """Part of the queue."""
+
+    rows: tuple[QueueRow, ...]
+    others: Others
+    more: Place | None
+    """Where the next page begins behind; None: this is the last."""
+
+
+class _Entry(NamedTuple):
+    place: Place
+    pod: Pod
+    position: int | None
+    ahead: int | None
+    state: str
+    pool: str
+    wait: Wait | None
+
+
+def served(queue: Queue) -> list[Pod]:
+    """Return the pods of a tenant in the order in which the engine serves them."""
+    pods = [pod for line in queue.lines.values() for pod in line.members.values()]
+    pods.sort(key=lambda pod: (-pod.priority, pod.created, pod.uid))
+    return pods
+
+
+def queue_page(
+    state: State, sight: Sight, now: float, *, limit: int, after: Place | None = None
+) -> QueuePage:
+    """Return up to `limit` rows behind `after`.
+
+    Args:
+        state: the books.
+        sight: who asks.
+        now: seconds since the epoch.
+        limit: most rows.
+        after: `more` of the page before; pods that come and go meanwhile shift nothing.
+    """
+    loose = _loose(state)
+    rows: list[QueueRow] = []
+    more = last = None
+    for tenant in _tenants(state, sight, loose):
+        if after is not None and tenant < after.tenant:
+            continue
+        found = [e for e in _entries(state, tenant, loose[tenant]) if sight.sees(e.pod)]
+        begin = bisect_right(found, after, key=lambda e: e.place) if after is not None else 0
+        for entry in found[begin:]:
+            if len(rows) == limit:
+                more = last
+                break
+            rows.append(_row(entry, now))
+            last = entry.place
+        if more is not None:
+            break
+    return QueuePage(tuple(rows), _others(state, sight, loose), more)
+
+
+def _loose(state: State) -> dict[str, list[Pod]]:
+    """Return pods outside the lines by tenant: held ones, and released ones that are not bound."""
+    found: dict[str, list[Pod]] = defaultdict(list)
+    for uid in state.stopped:
+        pod = state.pods[uid]
+        found[state.tenant_of(pod.namespace)].append(pod)
+    for uid, charge in state.ledger.charges.items():
+        if not charge.bound and charge.tenant != FOREIGN and uid in state.pods:
+            found[charge.tenant].append(state.pods[uid])
+    return found
+
+
+def _tenants(state: State, sight: Sight, loose: Iterable[str]) -> list[str]:
+    if sight.namespaces is None:
+        return sorted({*state.queues, *loose})
+    return sorted({state.tenant_of(namespace) for namespace in sight.namespaces})
+
+
+def _entries(state: State, tenant: str, loose: Iterable[Pod]) -> Iterator[_Entry]:
+    entries = [_loose_entry(state, tenant, pod) for pod in loose]
+    queue = state.queues.get(tenant)
+    ahead = 0
+    for number, pod in enumerate(served(queue) if queue else (), 1):
+        line = queue.line_of(pod.uid) if queue else None
+        wait, pool = (line.wait, line.pool) if line else (None, "")
+        place = Place(tenant, 1, -pod.priority, pod.created, pod.uid)
+        entries.append(_Entry(place, pod, number, ahead, WAITING, pool, wait))
+        ahead += pod.demand.gpus
+    entries.sort(key=lambda entry: entry.place)
+    yield from entries
+
+
+def _loose_entry(state: State, tenant: str, pod: Pod) -> _Entry:
+    held = state.stopped.get(pod.uid)
+    order = (-pod.priority, pod.created, pod.uid)
+    if held is not None:
+        return _Entry(Place(tenant, 2, *order), pod, None, None, HELD, "", held)
+    wait = Wait(Reason.CANNOT_BIND, pod.unschedulable) if pod.unschedulable else None
+    pool = state.ledger.charges[pod.uid].pool
+    return _Entry(Place(tenant, 0, *order), pod, None, None, RELEASED, pool, wait)
+
+
+def _row(entry: _Entry, now: float) -> QueueRow:
+    pod, wait = entry.pod, entry.wait
+    return QueueRow(
+        position=entry.position,
+        name=pod.name,
+        namespace=pod.namespace,
+        tenant=entry.place.tenant,
+        pool=entry.pool,
+        state=entry.state,
+        gpus=pod.demand.gpus,
+        age_seconds=age(pod.created, now),
+        gpus_ahead=entry.ahead,
+        reason=wait.reason if wait else "",
+        message=wait.message if wait else "",
+    )
+
+
+def _others(state: State, sight: Sight, loose: dict[str, list[Pod]]) -> Others:
+    if sight.namespaces is None:
+        return Others(0, 0)
+    pods = gpus = 0
+    for queue in state.queues.values():
+        for line in queue.lines.values():
+            pods += len(line.members)
+            gpus += line.gpus
+    for tenant in _tenants(state, sight, loose):
+        mine = state.queues.get(tenant)
+        for pod in served(mine) if mine else ():
+            if sight.sees(pod):
+                pods -= 1
+                gpus -= pod.demand.gpus
+    unseen = [pod for each in loose.values() for pod in each if not sight.sees(pod)]
+    return Others(pods + len(unseen), gpus + sum(pod.demand.gpus for pod in unseen))
+
+
+# --- top --------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class TopRow:
+    """One tenant in one pool, in GPUs; None where the numbers are somebody else's."""
+
+    tenant: str
+    pool: str
+    guaranteed: int | None
+    used: int
+    borrowed: int
+    lent: int
+    pending_gpus: int
+    pending_pods: int
+    weight: int | None
+    share: float | None
+    """Dominant share of what is used beyond the guarantees, history included, per weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """All tenants that may be shown, what the others have in the same pools, and the sum."""
+
+    rows: tuple[TopRow, ...]
+    others: tuple[TopRow, ...]
+    totals: TopRow
+
+
+def top(state: State, sight: Sight) -> Top:
+    """Return who has what."""
+    rows: list[TopRow] = []
+    hidden: dict[str, list[TopRow]] = defaultdict(list)
+    for name, numbers in sorted(report.tenants(state).items()):
+        spec = state.tenants.get(name)
+        for pool, row in numbers.pools.items():
+            made = TopRow(
+                tenant=name,
+                pool=pool,
+                guaranteed=row.guaranteed,
+                used=row.used,
+                borrowed=row.borrowed,
+                lent=row.lent,
+                pending_gpus=row.pending_gpus,
+                pending_pods=row.pending_pods,
+                weight=spec.weight if spec else None,
+                share=None,
+            )
+            (rows if sight.knows(name) else hidden[pool]).append(made)
+    mine = {row.pool for row in rows}
+    others = tuple(_sum("", pool, hidden[pool]) for pool in sorted(mine & hidden.keys()))
+    return Top(tuple(rows), others, _sum("", "", rows, known=True))
+
+
+def _sum(tenant: str, pool: str, rows: list[TopRow], *, known: bool = False) -> TopRow:
+    return TopRow(
+        tenant=tenant,
+        pool=pool,
+        # What was agreed with others is theirs to tell; what is in use shows on the nodes.
+        guaranteed=sum(row.guaranteed or 0 for row in rows) if known else None,
+        used=sum(row.used for row in rows),
+        borrowed=sum(row.borrowed for row in rows),
+        lent=sum(row.lent for row in rows),
+        pending_gpus=sum(row.pending_gpus for row in rows),
+        pending_pods=sum(row.pending_pods for row in rows),
+        weight=None,
+        share=None,
+    )
+
+
+# --- nodes ------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class PoolRow:
+    """The GPU nodes of one model in one pool."""
+
+    pool: str
+    region: str
+    model: str
+    nodes: int
+    gpus: int
+    used: int
+    """Bound and reserved, also for pods of nobody."""
+    free: int
+    """On nodes that take new pods."""
+    whole_nodes_free: int
+    largest: int
+    """Most GPUs free on one node."""
+    unhealthy: int
+    """Nodes that take no new pods, or not with all their devices."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """One GPU node of a pool."""
+
+    node: str
+    pool: str
+    region: str
+    model: str
+    gpus: int
+    allocatable: int
+    used: int
+    free: int
+    state: str
+
+
+def node_rows(state: State, pools: frozenset[str] | None = None) -> tuple[NodeRow, ...]:
+    """Return the GPU nodes of the given pools (None: all), by pool and name."""
+    rows = []
+    for name, pool in state.pool_of_node.items():
+        node, spec = state.nodes[name], state.pools[pool]
+        if not node.capacity.gpus or (pools is not None and pool not in pools):
+            continue
+        load, seat = state.ledger.loads.get(name), state.floors[pool].seats.get(name)
+        rows.append(
+            NodeRow(
+                node=name,
+                pool=pool,
+                region=spec.region,
+                model=report.product(node),
+                gpus=node.capacity.gpus,
+                allocatable=node.allocatable.gpus,
+                used=load.gpus if load else 0,
+                free=seat.free.gpus if seat else 0,
+                state=_state_of(state, node, spec),
+            )
+        )
+    rows.sort(key=lambda row: (row.pool, row.node))
+    return tuple(rows)
+
+
+READY = "Ready"
+
+
+def _state_of(state: State, node: Node, pool: Pool) -> str:
+    if not node.ready:
+        return "NotReady"
+    if node.unschedulable:
+        return "Cordoned"
+    if not state.usable(node, pool):
+        return "Unusable"
+    return READY if node.healthy else "Degraded"
+
+
+def pool_rows(nodes: Iterable[NodeRow]) -> tuple[PoolRow, ...]:
+    """Return the sums of nodes by pool and model."""
+    groups: dict[tuple[str, str, str], list[NodeRow]] = defaultdict(list)
+    for row in nodes:
+        groups[row.pool, row.region, row.model].append(row)
+    return tuple(
+        PoolRow(
+            pool=pool,
+            region=region,
+            model=model,
+            nodes=len(members),
+            gpus=sum(row.gpus for row in members),
+            used=sum(row.used for row in members),
+            free=sum(row.free for row in members),
+            whole_nodes_free=sum(1 for row in members if 0 < row.free == row.allocatable),
+            largest=max(row.free for row in members),
+            unhealthy=sum(1 for row in members if row.state != READY),
+        )
+        for (pool, region, model), members in sorted(groups.items())
+    )
+
+
+# --- documents --------------------------------------------------------------------------------
+def age(since: float, now: float) -> int:
+    """Return whole seconds since a moment; 0 if clocks disagree."""
+    return max(0, int(now - since))
+
+
+def document(row: Any) -> dict[str, Any]:
+    """Return a row as JSON knows it, its words written as Kubernetes writes them."""
+    return {
+        word: _plain(getattr(row, name))  # tuples hold rows, nothing else does
+        for name, word in _words(type(row))
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [document(each) for each in value]
+    return document(value) if is_dataclass(value) else value
+
+
+def _words(kind: type) -> tuple[tuple[str, str], ...]:
+    known = _WORDS.get(kind)
+    if known is None:
+        known = tuple((each.name, _camel(each.name)) for each in fields(kind))
+        _WORDS[kind] = known
+    return known
+
+
+_WORDS: dict[type, tuple[tuple[str, str], ...]] = {}
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
