@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench import big_cluster as big
-from sovereign_gpu.core import report
+from sovereign_gpu.core import drift, report
 from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.model import Pod, Release
 
@@ -192,10 +192,16 @@ def looking() -> dict[str, float]:
     """Read all numbers of status and metrics, 10,000 pods running and 10,000 waiting."""
     engine, _, _ = _blocked(lambda n: big.pod(n, cpu=1000 + n % 20_000))
     figures = {}
-    for read in (report.pools, report.tenants, report.policies):
+    judge = drift.Judge(engine)
+    for name, read in (
+        ("report.pools", report.pools),
+        ("report.tenants", report.tenants),
+        ("drift.Judge.look at all pods", lambda _: judge.look()),
+        ("report.policies", lambda state: report.policies(state, judge.offences)),
+    ):
         start = time.perf_counter()
         read(engine)
-        figures[f"report.{read.__name__}, ms"] = 1000 * (time.perf_counter() - start)
+        figures[f"{name}, ms"] = 1000 * (time.perf_counter() - start)
     return figures
 
 

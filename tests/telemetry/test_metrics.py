@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,9 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sovereign_gpu import names
+from sovereign_gpu.core.drift import Judge
 from sovereign_gpu.core.engine import Engine
+from sovereign_gpu.core.eviction import Decision
 from sovereign_gpu.core.model import (
     Constraints,
     Namespace,
@@ -48,6 +51,13 @@ def running(uid: str = "one") -> Pod:
     return Pod(uid, "acme", uid, 0.0, DEMAND, Constraints(), node="gpu-0", pool="munich")
 
 
+@dataclass
+class Facts:
+    judge: Judge
+    decision: Decision = field(default_factory=Decision)
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
 @pytest.fixture
 def engine() -> Engine:
     made = Engine()
@@ -61,7 +71,9 @@ def engine() -> Engine:
 
 @pytest.fixture
 def metrics(engine: Engine) -> Metrics:
-    return Metrics(engine)
+    made = Metrics(engine)
+    made.drift = Facts(Judge(engine))
+    return made
 
 
 def families(metrics: Metrics) -> dict[str, Metric]:
@@ -139,9 +151,11 @@ def test_counters_are_counters_by_name_and_by_type(engine: Engine, metrics: Metr
     metrics.source = Process()
     metrics.clock.seconds["acme", MODEL] = 1.0
     metrics.violations_total = lambda: {"eu-only": 3}
+    metrics.drift = Facts(Judge(engine), outcomes=Counter({("eu-only", "gone"): 2}))
     metrics.orphaned = lambda: {"gone": ["a", "b"]}
     found = families(metrics)
-    for name in ("tenant_gpu_seconds", "residency_violations_found", "writes"):
+    counters = ("tenant_gpu_seconds", "residency_violations_found", "drift_evictions", "writes")
+    for name in counters:
         family = found[f"sovereign_gpu_{name}"]
         assert family.type == "counter"
         assert [sample.name for sample in family.samples] == [f"sovereign_gpu_{name}_total"]
@@ -183,3 +197,23 @@ def test_gpu_seconds_count_bound_pods_of_tenants_only(engine: Engine, metrics: M
     assert metrics.clock.is_due(float("inf"))
     metrics.clock.tick(float("inf"), {})
     assert set(metrics.clock.seconds) == {("acme", MODEL)}
+
+
+def test_what_becomes_of_pods_in_violation_is_shown_by_policy(
+    engine: Engine, metrics: Metrics
+) -> None:
+    engine.put_pod(running())
+    engine.put_node(replace(node(), labels={names.REGION_LABEL: "us-east-1"}))
+    judge = Judge(engine)
+    judge.look()
+    decision = Decision(
+        awaiting=frozenset({"eu-only"}),
+        announced=Counter({"eu-only": 3}),
+        held=Counter({"eu-only": 2}),
+    )
+    metrics.drift = Facts(judge, decision, Counter({("eu-only", "blocked"): 4}))
+    assert values(metrics, "residency_violations") == {("eu-only",): 1}
+    assert values(metrics, "drift_announced_pods") == {("eu-only",): 3}
+    assert values(metrics, "drift_held_pods") == {("eu-only",): 2}
+    assert values(metrics, "drift_awaiting_confirmation") == {("eu-only",): 1}
+    assert values(metrics, "drift_evictions_total") == {("blocked", "eu-only"): 4}
