@@ -315,6 +315,36 @@ def a_node_put_into_a_pool_by_the_operator(world: World) -> Response:
     return world.patch(world.operator, f"/api/v1/nodes/{world.away}", body)
 
 
+@attack("node-machine-label")
+def another_machine_recorded(world: World) -> Response:
+    body = labelled(**{names.NODE_MACHINE_LABEL: "u00000000"})
+    return world.patch(world.editor, f"/api/v1/nodes/{world.home}", body)
+
+
+@attack("node-machine-label")
+def a_recorded_machine_forgotten_through_status(world: World) -> Response:
+    body = labelled(**{names.NODE_MACHINE_LABEL: None})
+    return world.patch(world.editor, f"/api/v1/nodes/{world.home}/status", body)
+
+
+@attack("node-machine-label")
+def a_machine_recorded_by_somebody_else(world: World) -> Response:
+    body = labelled(**{names.NODE_MACHINE_LABEL: "u00000000"})
+    return world.patch(world.editor, f"/api/v1/nodes/{world.away}", body)
+
+
+@attack("node-machine-label", also="operator-node")
+def another_machine_recorded_by_the_operator(world: World) -> Response:
+    body = labelled(**{names.NODE_MACHINE_LABEL: "u00000000"})
+    return world.patch(world.operator, f"/api/v1/nodes/{world.home}", body)
+
+
+@attack("node-machine-label", also="operator-node")
+def a_recorded_machine_forgotten_by_the_operator(world: World) -> Response:
+    body = labelled(**{names.NODE_MACHINE_LABEL: None})
+    return world.patch(world.operator, f"/api/v1/nodes/{world.home}", body)
+
+
 @attack("node-residency-label")
 def a_node_allowed_by_its_editor(world: World) -> Response:
     body = labelled(**{RESIDENCY_LABEL: names.NODE_ALLOWED})

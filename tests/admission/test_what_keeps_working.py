@@ -380,6 +380,27 @@ def test_the_operator_allows_and_forbids_nodes(world: World) -> None:
     world.patch(world.operator, home, forbidden).must()
 
 
+def test_the_operator_records_a_machine_and_an_administrator_takes_in_another(
+    world: World,
+) -> None:
+    recorded = {"metadata": {"labels": {names.NODE_MACHINE_LABEL: "u0", RESIDENCY_LABEL: None}}}
+    world.patch(world.operator, f"/api/v1/nodes/{world.away}", recorded).must()
+    forgotten = {"metadata": {"labels": {names.NODE_MACHINE_LABEL: None}}}
+    world.patch(world.admin, f"/api/v1/nodes/{world.home}", forgotten).must()
+
+
+def test_a_node_that_left_its_pool_may_move_though_its_machine_is_remembered(
+    world: World,
+) -> None:
+    path = f"/api/v1/nodes/{world.bare}"
+    recorded = {"metadata": {"labels": {names.NODE_MACHINE_LABEL: "u0"}}}
+    world.admin.patch(path, recorded).must()
+    moved = {"metadata": {"labels": {names.ZONE_LABEL: f"{HOME}-b"}}}
+    world.patch(world.editor, path, moved).must()
+    forgotten = {"metadata": {"labels": {names.NODE_MACHINE_LABEL: None}}}
+    world.admin.patch(path, forgotten).must()
+
+
 def test_the_audit_log_says_where_governed_pods_were_bound(world: World) -> None:
     place = f"acme {HOME} {world.home}"
     key = "sovereign-gpu-binding/place"

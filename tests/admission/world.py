@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 HOME, AWAY = "eu-de-muc", "us-east-1"
 GOVERNED, FREE, WARNED, EXEMPT, CI = "acme-train", "free", "acme-old", "gpu-operator", "ci"
 RESIDENCY_LABEL = names.NODE_RESIDENCY_PREFIX + "eu-only"
+MACHINE = "u0123456789abcdef"
 SETTINGS = Settings(
     exempt_service_accounts=(f"{CI}:imager",),
     # A mistake somebody will make: MIG slices stay uncounted, so they stay refused.
@@ -255,7 +256,7 @@ def _namespaces(admin: Client) -> None:
 
 
 def _nodes(rig: Rig, admin: Client) -> tuple[str, str, str, str]:
-    allowed = {RESIDENCY_LABEL: names.NODE_ALLOWED}
+    allowed = {RESIDENCY_LABEL: names.NODE_ALLOWED, names.NODE_MACHINE_LABEL: MACHINE}
     home = create_nodes(rig, 1, pool="munich", region=HOME, prefix="home", labels=allowed)[0]
     companion = create_nodes(
         rig, 1, None, pool="munich", region=HOME, prefix="companion", labels=allowed, first=1

@@ -14,7 +14,7 @@ from sovereign_gpu import names
 from sovereign_gpu.admission.model import Variable
 
 NODE_LABEL_DOMAIN: Final = "sovereign-gpu.node-restriction.kubernetes.io/"
-"""Contained in every node label of ours, the pool label and the residency labels alike."""
+"""Contained in every node label of ours: of pool, machine and residency."""
 
 _STRINGS: Final = {
     "GATE": names.GATE,
@@ -26,6 +26,7 @@ _STRINGS: Final = {
     "WARN_RESIDENCY": names.WARN_RESIDENCY,
     "WARN_REGIONS": names.WARN_REGIONS,
     "POOL": names.NODE_POOL_LABEL,
+    "MACHINE": names.NODE_MACHINE_LABEL,
     "NODE_RESIDENCY": names.NODE_RESIDENCY_PREFIX,
     "NODE_DOMAIN": NODE_LABEL_DOMAIN,
     "ALLOWED": names.NODE_ALLOWED,

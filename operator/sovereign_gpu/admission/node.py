@@ -4,6 +4,9 @@ A kubelet may write most labels of its node, region and zone included, through `
 `nodes/status`. NodeRestriction keeps kubelets off `*.node-restriction.kubernetes.io`; these
 rules keep everybody else off, and freeze region and zone once a node is in a pool. A node that
 joins without labels is not refused: it gets no residency label, so nothing governed runs there.
+
+The operator records which machine was enrolled and can never take that back, so that neither it
+nor whoever stole its credentials can let another machine pass for it.
 """
 
 from __future__ import annotations
@@ -16,9 +19,12 @@ from sovereign_gpu.admission.model import Match, Policy, Scope, Validation, Vari
 _LABELS: Final = ("variables.labels", "variables.oldLabels")
 _ANNOTATIONS: Final = ("variables.annotations", "variables.oldAnnotations")
 _RESIDENCY: Final = "k.startsWith($NODE_RESIDENCY)"
-_POOL: Final = "k.contains($NODE_DOMAIN) && !k.startsWith($NODE_RESIDENCY)"
+_MACHINE: Final = "k == $MACHINE"
+_POOL: Final = "k.contains($NODE_DOMAIN) && !k.startsWith($NODE_RESIDENCY) && k != $MACHINE"
 _PLACE: Final = "k == $REGION || k == $ZONE"
-_OTHERS: Final = "!k.startsWith($NODE_RESIDENCY)"
+_OTHERS: Final = (
+    "!k.startsWith($NODE_RESIDENCY) && (k != $MACHINE || $MACHINE in variables.oldLabels)"
+)
 
 _BY: Final = '.join(", ") + " changed by " + request.userInfo.username'
 
@@ -35,7 +41,8 @@ POLICY: Final = Policy(
         cel.MAY_RELEASE,
         Variable(
             "enrolled",
-            "variables.oldLabels.exists(k, k.contains($NODE_DOMAIN))",
+            # What the machine was outlasts its time in the pool.
+            "variables.oldLabels.exists(k, k.contains($NODE_DOMAIN) && k != $MACHINE)",
         ),
         Variable(
             "enrolling",
@@ -77,6 +84,15 @@ POLICY: Final = Policy(
             "only the operator writes residency labels",
         ),
         Validation(
+            "node-machine-label",
+            f"!{cel.changed(*_LABELS, _MACHINE)}"
+            " || (variables.operator && !($MACHINE in variables.oldLabels))"
+            " || variables.mayEnrol",
+            cel.changed_keys(*_LABELS, _MACHINE) + _BY,
+            "the operator records a machine once; only holders of update on gpupools/enrol remove "
+            "it, to take in another one",
+        ),
+        Validation(
             "node-location",
             f"!variables.enrolled || !{cel.changed(*_LABELS, _PLACE)} || variables.mayEnrol",
             cel.changed_keys(*_LABELS, _PLACE) + _BY,
@@ -104,7 +120,8 @@ POLICY: Final = Policy(
             "!variables.operator || variables.moved.size() == 0",
             'variables.operator ? variables.moved.join(", ") + " changed by the operator" : ""',
             "the operator writes labels under "
-            "residency.sovereign-gpu.node-restriction.kubernetes.io/ only",
+            "residency.sovereign-gpu.node-restriction.kubernetes.io/, and "
+            "sovereign-gpu.node-restriction.kubernetes.io/machine where there is none",
         ),
     ),
 )

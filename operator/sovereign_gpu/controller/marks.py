@@ -1,4 +1,4 @@
-"""Keeps the operator's marks right: residency labels of nodes, tenant and regions of namespaces.
+"""Keeps the operator's marks right: labels of nodes, tenant and regions of namespaces.
 
 The admission policies decide by these marks alone, also while the operator is down.
 """
@@ -16,7 +16,7 @@ from sovereign_gpu.cluster import patches
 from sovereign_gpu.cluster.errors import ApiError, UncertainError
 from sovereign_gpu.cluster.session import MERGE_PATCH
 from sovereign_gpu.cluster.writer import Lane, Write, Writer
-from sovereign_gpu.core import residency
+from sovereign_gpu.core import health, residency
 from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.model import Namespace
 
@@ -44,7 +44,7 @@ class Marks:
     """Namespace -> tenant that was decided and that the watch does not show yet."""
 
     def node(self, name: str) -> None:
-        """Correct the residency labels of one node."""
+        """Correct the residency labels of one node, and record which machine it is."""
         node = self.engine.nodes.get(name)
         if node is None:
             self.refused.pop(("Node", name), None)
@@ -58,9 +58,13 @@ class Marks:
             for key, value in node.labels.items()
             if key.startswith(names.NODE_RESIDENCY_PREFIX)
         }
-        if present != wanted:
-            changes: dict[str, str | None] = dict.fromkeys(present.keys() - wanted.keys())
-            changes.update(wanted)
+        changes: dict[str, str | None] = dict.fromkeys(present.keys() - wanted.keys())
+        changes.update(wanted.items() - present.items())
+        if pool is not None and names.NODE_MACHINE_LABEL not in node.labels:
+            # Once: afterwards only an administrator says that another machine may take the name.
+            machine = health.identity(node)
+            changes.update({names.NODE_MACHINE_LABEL: machine} if machine else {})
+        if changes:
             self._write("Node", name, f"/api/v1/nodes/{name}", patches.metadata(labels=changes))
 
     def namespaces(self) -> None:
