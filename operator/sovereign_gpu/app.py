@@ -13,7 +13,8 @@ import logging
 import secrets
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -41,11 +42,16 @@ from sovereign_gpu.core.drift import Judge
 from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.fairshare import History
 from sovereign_gpu.handlers import resources
+from sovereign_gpu.readapi.reviews import Reviews
+from sovereign_gpu.readapi.server import ReadApi
 from sovereign_gpu.settings import Settings
 from sovereign_gpu.telemetry import health
 from sovereign_gpu.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
+
+Serve = Callable[[str, int], Awaitable[web.AppRunner]]
+"""Listens on host and port."""
 
 _STUCK_AFTER = 30.0
 """Seconds without a turn of the loop after which the process is not alive."""
@@ -116,6 +122,11 @@ class Operator:
             ),
             resources_read=asyncio.Event(),
         )
+        self._read_api = ReadApi(
+            engine,
+            Reviews(self._api),
+            lambda: self._leading and self._lease.valid and self._controller.started,
+        )
         metrics.source = self._controller
         metrics.orphaned = marks.orphaned
         metrics.violations_total = lambda: policies.violations_total
@@ -125,38 +136,46 @@ class Operator:
         """Run until SIGTERM or SIGINT (0) or until the lease is lost (1).
 
         Raises:
-            ConfigurationError: the address of the probes cannot be listened on.
+            ConfigurationError: an address cannot be listened on.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         gc.set_threshold(50_000, 20, 50)  # few, long-lived records; scanning them is waste
-        runner = await self._listen()
-        tasks = [
-            asyncio.create_task(self._lead(), name="lead"),
-            asyncio.create_task(
-                resources.serve(
-                    self._controller.registry, self._credentials, self._controller.resources_read
+        async with contextlib.AsyncExitStack() as open_ones:
+            open_ones.push_async_callback(self._api.close)
+            await self._listen(open_ones)
+            tasks = [
+                asyncio.create_task(self._lead(), name="lead"),
+                asyncio.create_task(
+                    resources.serve(
+                        self._controller.registry,
+                        self._credentials,
+                        self._controller.resources_read,
+                    ),
+                    name="kopf",
                 ),
-                name="kopf",
-            ),
-            asyncio.create_task(self._stop.wait(), name="stop"),
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            return self._reason(done)
-        finally:
-            await self._end(tasks)
-            await runner.cleanup()
-            await self._api.close()
+                asyncio.create_task(self._stop.wait(), name="stop"),
+            ]
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                return self._reason(done)
+            finally:
+                await self._end(tasks)
 
-    async def _listen(self) -> web.AppRunner:
-        host, port = self._settings.host, self._settings.port
-        try:
-            return await health.serve(host, port, self._checks(), self._controller.metrics)
-        except OSError as error:
-            await self._api.close()
-            raise ConfigurationError(f"--listen: {host}:{port}: {error.strerror}") from error
+    async def _listen(self, open_ones: contextlib.AsyncExitStack) -> None:
+        probes = partial(health.serve, checks=self._checks(), metrics=self._controller.metrics)
+        servers: list[tuple[str, tuple[str, int], Serve]] = [
+            ("listen", (self._settings.host, self._settings.port), probes)
+        ]
+        if self._settings.read_api is not None:
+            servers.append(("read-api", self._settings.read_api, self._read_api.serve))
+        for flag, (host, port), serve in servers:
+            try:
+                runner = await serve(host, port)
+            except OSError as error:
+                raise ConfigurationError(f"--{flag}: {host}:{port}: {error.strerror}") from error
+            open_ones.push_async_callback(runner.cleanup)
 
     def _reason(self, done: Iterable[asyncio.Task[Any]]) -> int:
         for task in done:

@@ -63,7 +63,7 @@ COMPANION_TAINT: Final = "sovereign-gpu.io/companion"
 governed pods without GPUs are given the toleration."""
 
 # --- the read API -------------------------------------------------------------------------
-TOKEN_HEADER: Final = "Sovereign-Gpu-Token"
+CALLER_HEADER: Final = "Sovereign-Gpu-Token"
 """Request header with the caller's token: the API server's service proxy drops Authorization."""
 READ_PORT: Final = "read"
 """Name of the service's port; rights to the proxy name it."""

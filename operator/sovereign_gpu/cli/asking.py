@@ -71,7 +71,7 @@ def through_the_api_server(credentials: Credentials, namespace: str, timeout: fl
         ConfigurationError: certificates cannot be read.
     """
     token = _token(credentials)
-    headers = {"Authorization": f"Bearer {token}", names.TOKEN_HEADER: token}
+    headers = {"Authorization": f"Bearer {token}", names.CALLER_HEADER: token}
     connection = Connection(credentials.server, credentials.ssl_context(), timeout, headers)
     proxy = f"/api/v1/namespaces/{namespace}/services/https:{_SERVICE}:{names.READ_PORT}/proxy"
     return Operator(connection, proxy)
@@ -93,7 +93,7 @@ def directly(
     if not verify:
         tls.check_hostname = False
         tls.verify_mode = ssl.CERT_NONE
-    headers = {names.TOKEN_HEADER: _token(credentials)}
+    headers = {names.CALLER_HEADER: _token(credentials)}
     return Operator(Connection(server, tls, timeout, headers), "")
 
 

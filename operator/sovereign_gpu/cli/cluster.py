@@ -17,7 +17,7 @@ from sovereign_gpu.cluster.kinds import NAMESPACES, NODES, PODS
 from sovereign_gpu.cluster.reading import Kind, Reader
 from sovereign_gpu.controller.registry import KINDS, Registry
 from sovereign_gpu.controller.registry import Kind as OwnKind
-from sovereign_gpu.core import views, why
+from sovereign_gpu.core import inventory, views, why
 from sovereign_gpu.core.engine import Engine
 
 _PAGE = "2000"
@@ -136,14 +136,14 @@ def answer(cluster: Cluster, question: Question) -> dict[str, Any]:
                 "others": views.document(page.others),
             }
         case "top":
-            top = views.top(books, views.Sight())
+            top = inventory.top(books, views.Sight())
             return {
                 "items": [views.document(row) for row in top.rows],
                 "others": [],
                 "totals": views.document(top.totals),
             }
-    nodes = views.node_rows(books)
-    rows = nodes if question.by_node else views.pool_rows(nodes)
+    nodes = inventory.node_rows(books)
+    rows = nodes if question.by_node else inventory.pool_rows(nodes)
     return {"items": [views.document(row) for row in rows]}
 
 

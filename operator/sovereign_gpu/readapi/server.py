@@ -21,7 +21,7 @@ from aiohttp import web
 
 from sovereign_gpu import names
 from sovereign_gpu.cluster.errors import ClusterError
-from sovereign_gpu.core import views, why
+from sovereign_gpu.core import inventory, views, why
 from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.readapi.access import Access, ForbiddenError
 from sovereign_gpu.readapi.certificate import server_context
@@ -68,7 +68,7 @@ class ReadApi:
         app.router.add_get("/v1/queue", self._queue)
         app.router.add_get("/v1/top", self._top)
         app.router.add_get("/v1/nodes", self._nodes)
-        runner = web.AppRunner(app, access_log=None, keepalive_timeout=30)
+        runner = web.AppRunner(app, access_log=None, keepalive_timeout=30, shutdown_timeout=2)
         await runner.setup()
         try:
             await web.TCPSite(runner, host, port, ssl_context=server_context()).start()
@@ -100,7 +100,7 @@ class ReadApi:
 
     async def _top(self, request: web.Request) -> Any:
         access = await self._access(request)
-        found = views.top(self.engine, await access.tenants(_namespace(request)))
+        found = inventory.top(self.engine, await access.tenants(_namespace(request)))
         rows, more = _part(request, found.rows, lambda row: (row.tenant, row.pool))
         return {
             "items": [views.document(row) for row in rows],
@@ -115,19 +115,19 @@ class ReadApi:
         if single:
             await access.must_see_nodes()
         pools = await access.pools(_namespace(request))
-        nodes = views.node_rows(self.engine, pools)
+        nodes = inventory.node_rows(self.engine, pools)
         if not single:
-            return {"items": [views.document(row) for row in views.pool_rows(nodes)]}
+            return {"items": [views.document(row) for row in inventory.pool_rows(nodes)]}
         rows, more = _part(request, nodes, lambda row: (row.pool, row.node))
         return {"items": [views.document(row) for row in rows], "continue": more}
 
     async def _access(self, request: web.Request) -> Access:
         scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
-        token = request.headers.get(names.TOKEN_HEADER) or (
+        token = request.headers.get(names.CALLER_HEADER) or (
             bearer if scheme.lower() == "bearer" else ""
         )
         if not token or len(token) > _LONGEST_TOKEN or not token.isascii():
-            raise _Refused(401, f"no bearer token in {names.TOKEN_HEADER} or Authorization")
+            raise _Refused(401, f"no bearer token in {names.CALLER_HEADER} or Authorization")
         who = await self.reviews.who(token)
         if who is None:
             raise _Refused(401, "the API server does not accept the token")
