@@ -107,9 +107,11 @@ class State:
         queue = self.queues.get(tenant)
         if queue is None:
             queue = self.queues[tenant] = Queue()
+        joins = queue.line_of(pod.uid) is None
         line = queue.add(pod)
         self._queue_of[pod.uid] = tenant
-        if line.wait is None:  # else what stops the line stops this pod as well
+        # What stops the size or the line stops this pod as well, unless its age makes it first.
+        if line.wait is None or (joins and line.size.stop is None and line.first() is pod):
             self.due.add(tenant)
 
     def _stop(self, pod: Pod) -> Wait | None:
