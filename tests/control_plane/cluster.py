@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from rig.users import grant_tenant
 from sovereign_gpu import names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from rig.control_plane import Rig
     from rig.product import OperatorProcess
@@ -162,7 +163,7 @@ class Site:
     def tenant(
         self,
         word: str,
-        guaranteed: Mapping[str, int],
+        shares: Mapping[str, int] | Iterable[Mapping[str, Any]],
         policies: Iterable[str],
         *,
         wait: bool = True,
@@ -171,7 +172,7 @@ class Site:
         name = self.name(word)
         tenant = Tenant(name, self.namespace(word), self.cluster.rig.client(f"tenant-{name}"))
         grant_tenant(self.admin, f"tenant-{name}", [tenant.namespace])
-        self.quota(name, [tenant.namespace], guaranteed, policies)
+        self.quota(name, [tenant.namespace], shares, policies)
         if wait:
             self.governed(tenant)
         return tenant
@@ -180,11 +181,15 @@ class Site:
         self,
         name: str,
         namespaces: Iterable[str],
-        guaranteed: Mapping[str, int],
+        shares: Mapping[str, int] | Iterable[Mapping[str, Any]],
         policies: Iterable[str],
     ) -> None:
-        """Write a TenantQuota."""
-        pools = [{"name": pool, "guaranteed": gpus} for pool, gpus in guaranteed.items()]
+        """Write a TenantQuota; of a mapping, values are guarantees."""
+        pools = (
+            [{"name": pool, "guaranteed": gpus} for pool, gpus in shares.items()]
+            if isinstance(shares, Mapping)
+            else list(shares)
+        )
         spec = {
             "namespaces": list(namespaces),
             "residencyPolicies": list(policies),
