@@ -68,7 +68,7 @@ RUN := $(VENV)/bin/coverage run --parallel-mode -m pytest
 test-unit: venv ## pure core, models, telemetry
 	@echo "==> unit tests"
 	@rm -f .coverage .coverage.*
-	@$(RUN) tests/core tests/api tests/telemetry tests/controller
+	@$(RUN) tests/core tests/api tests/telemetry tests/controller tests/bench
 
 .PHONY: test-contract
 test-contract: venv ## informer, writer and lease against a scripted API server
