@@ -90,7 +90,7 @@ class OperatorProcess:
         self._arguments = tuple(arguments)
         self._log = log or rig.logs / "operator.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._port = 0
+        self._port = self._read_port = 0
 
     @property
     def pid(self) -> int:
@@ -105,12 +105,13 @@ class OperatorProcess:
 
     def start(self, *, wait: bool = True) -> Self:
         """Start the process; with `wait`, until it is ready."""
-        self._port = _free_port()
+        self._port, self._read_port = _free_port(), _free_port()
         kubeconfig = self._rig.service_account_kubeconfig(NAMESPACE, NAME)
         environment = {**os.environ, "PYTHONPATH": str(TREE / "operator")}
         command = [
             *(sys.executable, "-m", "sovereign_gpu", "operator", "--kubeconfig", str(kubeconfig)),
-            *("--listen", f"127.0.0.1:{self._port}", *self._arguments),
+            *("--listen", f"127.0.0.1:{self._port}"),
+            *("--read-api", f"127.0.0.1:{self._read_port}", *self._arguments),
         ]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -123,6 +124,11 @@ class OperatorProcess:
     def wait_ready(self, seconds: float = 60.0) -> None:
         """Wait until /readyz answers ok."""
         wait_for(self._ready, seconds, f"the operator to be ready; see {self._log}")
+
+    @property
+    def read_api(self) -> str:
+        """Address of the read API: a service's endpoint may not be on loopback."""
+        return f"https://127.0.0.1:{self._read_port}"
 
     def metrics(self) -> str:
         """Return the text of /metrics."""

@@ -74,7 +74,7 @@ def no_pool_named() -> Case:
 
 def pool_clashes() -> Case:
     made = engine(node(), pools=(munich(), Pool("basel", "CH", REGION)))
-    return made, pod(1), Reason.NO_ELIGIBLE_POOL, (REGION, "basel says CH", "munich says DE")
+    return made, pod(1), Reason.NO_ELIGIBLE_POOL, ("munich is out of force", "one country")
 
 
 def pool_outside_the_policies() -> Case:

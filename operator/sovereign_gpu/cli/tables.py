@@ -27,7 +27,7 @@ def _age(row: Row) -> str:
 
 def _share(row: Row) -> str:
     share = row.get("share")
-    return "-" if share is None else f"{share:.3f}"
+    return "-" if share is None else f"{share / 1_000_000:.3f}"
 
 
 def _short(row: Row) -> str:
@@ -64,6 +64,7 @@ _TOP = (
     Column("LENT", field("lent")),
     Column("PENDING-GPUS", field("pendingGpus")),
     Column("PENDING-PODS", field("pendingPods")),
+    Column("LOST", field("lost")),
     Column("WEIGHT", field("weight")),
     Column("SHARE", _share),
 )

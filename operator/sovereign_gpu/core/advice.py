@@ -62,12 +62,14 @@ def in_pool(state: State, tenant: Tenant, share: Share, pod: Pod, wait: Wait) ->
 def _eligible(state: State, tenant: Tenant, pool: str) -> Advice:
     known = state.pools.get(pool)
     if known is None:
-        return Advice(f"a GpuPool {pool}, or another pool in spec.pools of {tenant.name}")
+        return Advice(
+            f"a GpuPool {pool}, or another pool in spec.pools of TenantQuota {tenant.name}"
+        )
     if pool in state.clashes:
         return Advice(f"one country for region {known.region} in all GpuPools")
     policies = ", ".join(tenant.policies)
     return Advice(
-        f"a pool in a country that {policies} allow in spec.pools of {tenant.name}, "
+        f"a pool in a country that {policies} allow in spec.pools of TenantQuota {tenant.name}, "
         f"or {known.country} in spec.countries of each"
     )
 
@@ -75,7 +77,7 @@ def _eligible(state: State, tenant: Tenant, pool: str) -> Advice:
 def _fitting(state: State, tenant: Tenant, share: Share) -> Advice:
     largest = state.census.largest(share.pool)
     most = min(share.allowance, largest) if largest else share.allowance
-    more = "" if most == largest else _or_raised(tenant, share, "a larger allowance")
+    more = "" if most == largest else f", or {_limits(tenant, share)} raised"
     return Advice(f"at most {most} GPUs per pod in pool {share.pool}{more}")
 
 
@@ -83,22 +85,21 @@ def _quota(state: State, tenant: Tenant, share: Share, gpus: int) -> Advice:
     counted = state.ledger.counted(tenant.name, share.pool)
     short = counted + gpus - share.allowance
     if short > 0:
-        raised = _or_raised(tenant, share, "more of both")
         return Advice(
-            f"{short} more GPUs of tenant {tenant.name}'s allowance in {share.pool}: its own pods "
-            f"that hold them have to finish{raised}",
+            f"{short} more GPUs of tenant {tenant.name}'s allowance in {share.pool}: pods of its "
+            f"own that hold them have to finish, or {_limits(tenant, share)} be raised",
             passes=True,
         )
     short = counted + gpus - share.guaranteed
     return Advice(
         f"{short} GPUs in {share.pool} that others may lend: pods have to finish there, or "
-        f"spec.pools[{share.pool}].guaranteed of {tenant.name} be raised",
+        f"spec.pools[{share.pool}].guaranteed of TenantQuota {tenant.name} be raised",
         passes=True,
     )
 
 
-def _or_raised(tenant: Tenant, share: Share, what: str) -> str:
-    return f", or {what}: spec.pools[{share.pool}].guaranteed or borrowingLimit of {tenant.name}"
+def _limits(tenant: Tenant, share: Share) -> str:
+    return f"spec.pools[{share.pool}].guaranteed or borrowingLimit of TenantQuota {tenant.name}"
 
 
 def _nodes(state: State, pool: str, gpus: int) -> Advice:

@@ -53,8 +53,14 @@ def no_pool_named(tenant: Tenant) -> Wait:
 
 
 def pool_absent(pool: str, clash: str | None) -> Wait:
-    """The pool does not exist, or contradicts another."""
-    return Wait(Reason.NO_ELIGIBLE_POOL, clash or f"GpuPool {pool} does not exist")
+    """The pool does not exist, or contradicts another, whose name is not the tenant's business."""
+    if clash:
+        return Wait(
+            Reason.NO_ELIGIBLE_POOL,
+            f"GpuPool {pool} is out of force: GpuPools put its region into more than one country; "
+            "its status names them",
+        )
+    return Wait(Reason.NO_ELIGIBLE_POOL, f"GpuPool {pool} does not exist")
 
 
 def not_allowed(tenant: Tenant, pool: Pool) -> Wait:

@@ -27,9 +27,11 @@ class TopRow:
     lent: int
     pending_gpus: int
     pending_pods: int
+    lost: int
+    """Of the guarantee, what faults keep from being served."""
     weight: int | None
-    share: float | None
-    """Dominant share of what is used beyond the guarantees, history included, per weight."""
+    share: int | None
+    """Dominant share beyond the guarantees, with history, per weight, in millionths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,9 @@ def top(state: State, sight: Sight) -> Top:
                 lent=row.lent,
                 pending_gpus=row.pending_gpus,
                 pending_pods=row.pending_pods,
+                lost=row.lost,
                 weight=spec.weight if spec else None,
-                share=None,
+                share=numbers.share,
             )
             (rows if sight.knows(name) else hidden[pool]).append(made)
     mine = {row.pool for row in rows}
@@ -77,6 +80,7 @@ def _sum(tenant: str, pool: str, rows: list[TopRow], *, known: bool = False) -> 
         lent=sum(row.lent for row in rows),
         pending_gpus=sum(row.pending_gpus for row in rows),
         pending_pods=sum(row.pending_pods for row in rows),
+        lost=sum(row.lost for row in rows),
         weight=None,
         share=None,
     )

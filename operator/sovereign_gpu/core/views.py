@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, NamedTuple
 
 from sovereign_gpu.core.ledger import FOREIGN
-from sovereign_gpu.core.model import Pod, Reason, Wait
-from sovereign_gpu.core.queue import Queue
+from sovereign_gpu.core.model import LASTING, Pod, Reason, Wait
+from sovereign_gpu.core.queue import Line, Queue
 from sovereign_gpu.core.state import State
 
 WAITING, HELD, RELEASED = "Waiting", "Held", "Released"
@@ -53,7 +53,7 @@ class QueueRow:
     """One pod that waits, or that was released and is not bound yet."""
 
     position: int | None
-    """In its tenant's order, 1 is next; None: it stands in no line."""
+    """In its tenant's order, 1 is next; None: waiting does not bring it forward."""
     name: str
     namespace: str
     tenant: str
@@ -96,11 +96,18 @@ class _Entry(NamedTuple):
     wait: Wait | None
 
 
-def served(queue: Queue) -> list[Pod]:
-    """Return the pods of a tenant in the order in which the engine serves them."""
-    pods = [pod for line in queue.lines.values() for pod in line.members.values()]
-    pods.sort(key=lambda pod: (-pod.priority, pod.created, pod.uid))
+def served(queue: Queue | None) -> list[tuple[Pod, Line]]:
+    """Return the waiting pods of a tenant with their lines, in the order of service."""
+    if queue is None:
+        return []
+    pods = [(pod, line) for line in queue.lines.values() for pod in line.members.values()]
+    pods.sort(key=lambda each: (-each[0].priority, each[0].created, each[0].uid))
     return pods
+
+
+def moves(line: Line) -> bool:
+    """Whether waiting can bring the line forward; if not, it has no place, and is in no way."""
+    return line.wait is None or line.wait.reason not in LASTING
 
 
 def queue_page(
@@ -154,14 +161,15 @@ def _tenants(state: State, sight: Sight, loose: Iterable[str]) -> list[str]:
 
 def _entries(state: State, tenant: str, loose: Iterable[Pod]) -> Iterator[_Entry]:
     entries = [_loose_entry(state, tenant, pod) for pod in loose]
-    queue = state.queues.get(tenant)
-    ahead = 0
-    for number, pod in enumerate(served(queue) if queue else (), 1):
-        line = queue.line_of(pod.uid) if queue else None
-        wait, pool = (line.wait, line.pool) if line else (None, "")
+    number = ahead = 0
+    for pod, line in served(state.queues.get(tenant)):
         place = Place(tenant, 1, -pod.priority, pod.created, pod.uid)
-        entries.append(_Entry(place, pod, number, ahead, WAITING, pool, wait))
-        ahead += pod.demand.gpus
+        position = before = None
+        if moves(line):
+            number += 1
+            position, before = number, ahead
+            ahead += pod.demand.gpus
+        entries.append(_Entry(place, pod, position, before, WAITING, line.pool, line.wait))
     entries.sort(key=lambda entry: entry.place)
     yield from entries
 
@@ -202,8 +210,7 @@ def _others(state: State, sight: Sight, loose: dict[str, list[Pod]]) -> Others:
             pods += len(line.members)
             gpus += line.gpus
     for tenant in _tenants(state, sight, loose):
-        mine = state.queues.get(tenant)
-        for pod in served(mine) if mine else ():
+        for pod, _ in served(state.queues.get(tenant)):
             if sight.sees(pod):
                 pods -= 1
                 gpus -= pod.demand.gpus
@@ -232,11 +239,9 @@ def _plain(value: Any) -> Any:
 
 
 def _words(kind: type) -> tuple[tuple[str, str], ...]:
-    known = _WORDS.get(kind)
-    if known is None:
-        known = tuple((each.name, _camel(each.name)) for each in fields(kind))
-        _WORDS[kind] = known
-    return known
+    return _WORDS.get(kind) or _WORDS.setdefault(
+        kind, tuple((each.name, _camel(each.name)) for each in fields(kind))
+    )
 
 
 _WORDS: dict[type, tuple[tuple[str, str], ...]] = {}

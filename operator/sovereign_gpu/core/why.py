@@ -13,7 +13,7 @@ from sovereign_gpu.core.advice import Advice
 from sovereign_gpu.core.engine import Engine, hopeful
 from sovereign_gpu.core.model import Pod, Reason, Share, Tenant, Wait
 from sovereign_gpu.core.queue import Line, Stop
-from sovereign_gpu.core.views import HELD, RELEASED, WAITING, age, served
+from sovereign_gpu.core.views import HELD, RELEASED, WAITING, age, moves, served
 from sovereign_gpu.names import GATE
 
 RUNNING, ENDING = "Running", "Ending"
@@ -56,9 +56,9 @@ class Why:
     priority: int
     age_seconds: int
     position: int | None
-    """In its tenant's order, 1 is next."""
+    """In its tenant's order, 1 is next; None: waiting does not bring it forward."""
     pods_waiting: int
-    """Of the tenant, this one included."""
+    """Of the tenant, that waiting brings forward."""
     pods_ahead: int
     gpus_ahead: int
     pool: str
@@ -85,8 +85,9 @@ def why(engine: Engine, pod: Pod, now: float) -> Why:
     tenant = engine.tenant_of(pod.namespace)
     spec, queue = engine.tenants.get(tenant), engine.queues.get(tenant)
     line = queue.line_of(pod.uid) if queue else None
-    order = served(queue) if queue and line else []
-    position = next((n for n, each in enumerate(order) if each.uid == pod.uid), 0)
+    order = [each for each, stands in served(queue) if moves(stands)]
+    position = next((n for n, each in enumerate(order, 1) if each.uid == pod.uid), None)
+    ahead = order[: position - 1] if position else []
     stops = _stops(engine, spec, line)
     state, wait, said = _said(engine, spec, pod, stops if line else None)
     charge = engine.ledger.charges.get(pod.uid)
@@ -102,10 +103,10 @@ def why(engine: Engine, pod: Pod, now: float) -> Why:
         gpus=pod.demand.gpus,
         priority=pod.priority,
         age_seconds=age(pod.created, now),
-        position=position + 1 if order else None,
+        position=position,
         pods_waiting=len(order),
-        pods_ahead=position,
-        gpus_ahead=sum(each.demand.gpus for each in order[:position]),
+        pods_ahead=len(ahead),
+        gpus_ahead=sum(each.demand.gpus for each in ahead),
         pool=charge.pool if charge else "",
         node=pod.node or (charge.node if charge else ""),
         bound_seconds=age(pod.bound, now) if pod.bound else None,
