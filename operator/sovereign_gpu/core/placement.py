@@ -1,20 +1,20 @@
 """Which node of a pool a pod may count on.
 
-Nodes of a pool lie in buckets by free GPUs, so that a choice looks at the fullest nodes that
-still fit (best fit) and never at all of them; CPU, memory and the pod's own constraints are
-checked on the few that are looked at.
+A floor knows the usable nodes of a pool by name and what is free on them; `packing` knows them by
+what is free and makes the choice. Here devices are whole.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
 from sovereign_gpu.core.ledger import Load
-from sovereign_gpu.core.model import Node, Resources
+from sovereign_gpu.core.model import Constraints, Node, Resources
+from sovereign_gpu.core.packing import DEVICE, Ask, Room, Shelves, whole
+from sovereign_gpu.names import PRODUCT_LABEL
 
 _NO_LOAD = Load()
 
@@ -29,140 +29,132 @@ class Seat:
     free: Resources
     spare: int
     """GPUs of the node that no bound pod holds; reservations are taken off per pool."""
+    room: Room
+    """The same as `free`, in the words of `packing`."""
 
 
 def seat(node: Node, bit: int, load: Load | None) -> Seat:
     """Return the node's seat under the given load."""
     load = load or _NO_LOAD
-    room = node.allocatable
+    size = node.allocatable
+    free = Resources(max(0, size.gpus - load.gpus), size.cpu - load.cpu, size.memory - load.memory)
+    kind = node.labels.get(PRODUCT_LABEL, "")
     return Seat(
         node=node,
         bit=bit,
-        free=Resources(
-            max(0, room.gpus - load.gpus), room.cpu - load.cpu, room.memory - load.memory
-        ),
+        free=free,
         # Bound pods beyond what is allocatable (a failed device) are shown, not held against
         # other nodes.
-        spare=max(0, room.gpus - load.bound_gpus),
+        spare=max(0, size.gpus - load.bound_gpus),
+        room=Room(whole(free.gpus), free.cpu, free.memory, size.gpus, kind),
     )
 
 
-@dataclass(slots=True)
-class _Bucket:
-    """Seats with the same number of free GPUs."""
+def ask(demand: Resources, constraints: Constraints | None = None) -> Ask:
+    """Return what a pod takes; its constraints say which GPU models it may have."""
+    kinds = _models(constraints) if constraints else ()
+    return Ask(demand.gpus, DEVICE if demand.gpus else 0, demand.cpu, demand.memory, kinds)
 
-    seats: dict[int, Seat] = field(default_factory=dict)
-    """By bit."""
-    nodes: int = 0
-    cpu: int = 0
-    memory: int = 0
-    """No seat has more than these."""
-    exact: bool = True
-    """Some seat has as much; if not, the next search that fails sets them right."""
 
-    def put(self, new: Seat) -> None:
-        self.seats[new.bit] = new
-        self.nodes |= new.bit
-        self.cpu = max(self.cpu, new.free.cpu)
-        self.memory = max(self.memory, new.free.memory)
-
-    def remove(self, bit: int) -> None:
-        free = self.seats.pop(bit).free
-        self.nodes ^= bit
-        if free.cpu == self.cpu or free.memory == self.memory:
-            self.exact = False
-
-    def fitting(self, demand: Resources, allowed: int) -> Iterator[Seat]:
-        if demand.cpu > self.cpu or demand.memory > self.memory:
-            return
-        left = self.nodes & allowed
-        while left:
-            bit = left & -left
-            free = self.seats[bit].free
-            if free.cpu >= demand.cpu and free.memory >= demand.memory:
-                yield self.seats[bit]
-            left ^= bit
-        if not self.exact:
-            self.cpu = max(s.free.cpu for s in self.seats.values())
-            self.memory = max(s.free.memory for s in self.seats.values())
-            self.exact = True
+def _models(constraints: Constraints) -> tuple[str, ...]:
+    # Only what keeps models apart matters: shapes that may use few of them are weighed by it.
+    # Which nodes a pod may really use is `feasibility`.
+    for key, value in constraints.selector:
+        if key == PRODUCT_LABEL:
+            return (value,)
+    models: set[str] = set()
+    for term in constraints.terms or ():
+        named = [r.values for r in term.labels if r.key == PRODUCT_LABEL and r.operator == "In"]
+        if not named:
+            return ()
+        models.update(*named)
+    return tuple(sorted(models))
 
 
 @dataclass(slots=True)
 class Floor:
     """The usable nodes of one pool."""
 
+    shelves: Shelves = field(default_factory=Shelves)
     seats: dict[str, Seat] = field(default_factory=dict)
-    buckets: dict[int, _Bucket] = field(default_factory=dict)
-    """By free GPUs; a dict, because a kubelet may claim any number of devices."""
-    _sizes: list[int] = field(default_factory=list)
     spare: int = 0
     """GPUs on usable nodes that no bound pod holds."""
+    _nodes: int = 0
+    _by_bit: dict[int, Seat] = field(default_factory=dict)
 
     def put(self, name: str, new: Seat | None) -> None:
         """Replace what is known of a node (None: it is not usable)."""
         old = self.seats.pop(name, None)
         if old is not None:
             self.spare -= old.spare
-            bucket = self.buckets[old.free.gpus]
-            bucket.remove(old.bit)
-            if not bucket.seats:
-                del self.buckets[old.free.gpus]
-                del self._sizes[bisect_left(self._sizes, old.free.gpus)]
-        if new is None:
-            return
-        if new.free.gpus not in self.buckets:
-            self.buckets[new.free.gpus] = _Bucket()
-            insort(self._sizes, new.free.gpus)
-        self.seats[name] = new
-        self.buckets[new.free.gpus].put(new)
-        self.spare += new.spare
+            self._nodes ^= old.bit
+            del self._by_bit[old.bit]
+            self.shelves.remove(old.room, old.bit)
+        if new is not None:
+            self.spare += new.spare
+            self._nodes ^= new.bit
+            self.seats[name] = self._by_bit[new.bit] = new
+            self.shelves.put(new.room, new.bit)
 
     def largest(self) -> int:
         """GPUs free on the emptiest node."""
-        return self._sizes[-1] if self._sizes else 0
+        return self.shelves.largest() // DEVICE
 
     def nodes(self) -> int:
         """Return the set of all usable nodes of the pool."""
-        nodes = 0
-        for bucket in self.buckets.values():
-            nodes |= bucket.nodes
-        return nodes
+        return self._nodes
 
     def whole_nodes_free(self) -> int:
         """Nodes with GPUs of which none is taken."""
-        return sum(
-            1 for s in self.seats.values() if s.free.gpus and s.free.gpus == s.node.allocatable.gpus
-        )
+        return self._untouched().total()
 
-    def fitting(self, demand: Resources, allowed: int) -> Iterator[Seat]:
-        """Yield the nodes of the set `allowed` on which the demand fits, the fullest first."""
-        for gpus in self._sizes[bisect_left(self._sizes, demand.gpus) :]:
-            yield from self.buckets[gpus].fitting(demand, allowed)
+    def largest_gang(self, spare: int) -> int:
+        """GPUs that equal pods could get at once, each on an own node of which nothing is taken.
+
+        Args:
+            spare: GPUs of the pool that may be given out at all.
+        """
+        nodes = most = 0
+        for size, number in sorted(self._untouched().items(), reverse=True):
+            nodes += number
+            most = max(most, size * min(nodes, max(0, spare) // size))
+        return most
+
+    def _untouched(self) -> Counter[int]:
+        """Count nodes of which no GPU is taken by how many they have."""
+        seats = self.seats.values()
+        return Counter(s.free.gpus for s in seats if s.free.gpus and s.free.gpus == s.room.size)
 
     def choose(self, demand: Resources, allowed: int) -> Seat | None:
-        """Return the fullest node of the set `allowed` on which the demand fits, if any does."""
-        return next(self.fitting(demand, allowed), None)
+        """Return the node of the set `allowed` on which the demand wastes least, if it fits any."""
+        choice = self.shelves.choose(ask(demand), allowed)
+        return None if choice is None else self._by_bit[choice.nodes & -choice.nodes]
 
     def spares(self, demand: Resources, allowed: int, but: str, most: int) -> tuple[str, ...]:
-        """Return the names of up to `most` such nodes besides `but`."""
-        others = (s.node.name for s in self.fitting(demand, allowed) if s.node.name != but)
-        return tuple(islice(others, most))
+        """Return the names of up to `most` other nodes that take it, the fullest first."""
+        found = (
+            each.node.name
+            for nodes in self.shelves.fitting(ask(demand), allowed)
+            for each in self._seats(nodes)
+        )
+        return tuple(islice((name for name in found if name != but), most))
+
+    def _seats(self, nodes: int) -> Iterator[Seat]:
+        while nodes:
+            bit = nodes & -nodes
+            yield self._by_bit[bit]
+            nodes ^= bit
 
     def emptiest(self, demand: Resources, allowed: int) -> Iterator[Seat]:
         """Yield the nodes of the set `allowed` that could carry the demand if they were empty.
 
         The emptiest first: they have least to wait for.
         """
-        for gpus in reversed(self._sizes):
-            bucket = self.buckets[gpus]
-            left = bucket.nodes & allowed
-            while left:
-                bit = left & -left
-                room = bucket.seats[bit].node.allocatable
-                if all(have >= need for have, need in zip(room, demand, strict=True)):
-                    yield bucket.seats[bit]
-                left ^= bit
+        for nodes in self.shelves.emptiest():
+            for each in self._seats(nodes & allowed):
+                size = each.node.allocatable
+                if all(have >= need for have, need in zip(size, demand, strict=True)):
+                    yield each
 
 
 @dataclass(slots=True)

@@ -19,7 +19,8 @@ from sovereign_gpu.core.health import FaultBook
 from sovereign_gpu.core.ledger import FOREIGN, Charge, Ledger
 from sovereign_gpu.core.lending import Lending
 from sovereign_gpu.core.model import Namespace, Node, Pod, Policy, Pool, Resources, Tenant, Wait
-from sovereign_gpu.core.placement import Census, Floor, seat
+from sovereign_gpu.core.packing import Mix, Shelves
+from sovereign_gpu.core.placement import Census, Floor, ask, seat
 from sovereign_gpu.core.queue import Queue
 from sovereign_gpu.names import GATE
 
@@ -55,6 +56,7 @@ class State:
     census: Census = field(default_factory=Census)
     faults: FaultBook = field(default_factory=FaultBook)
     feasible: FeasibleNodes = field(default_factory=FeasibleNodes)
+    mix: Mix = field(default_factory=Mix)
     due: set[str] = field(default_factory=set)
     """Tenants for whom something changed that might let a pod start."""
     blocked: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -70,11 +72,13 @@ class State:
             return
         self.pods[pod.uid] = pod
         self._pods_in[pod.namespace].add(pod.uid)
+        self._count(known, pod)
         self.place(pod)
 
     def remove_pod(self, uid: str) -> None:
         """Forget a pod that is finished or gone; what it held is free."""
         pod = self.pods.pop(uid, None)
+        self._count(pod, None)
         if pod is not None:
             self._pods_in[pod.namespace].discard(uid)
             if not self._pods_in[pod.namespace]:
@@ -82,6 +86,16 @@ class State:
         self.assumed.pop(uid, None)
         self.dequeue(uid)
         self.charge(uid, None)
+
+    def _count(self, before: Pod | None, after: Pod | None) -> None:
+        # What pods ask for now, charged and waiting, is what is typical for `packing`.
+        old = ask(before.demand, before.constraints) if before else None
+        new = ask(after.demand, after.constraints) if after else None
+        if old != new:
+            if old is not None:
+                self.mix.add(old, -1)
+            if new is not None:
+                self.mix.add(new, 1)
 
     def place(self, pod: Pod) -> None:
         """Make queue and charge of one pod agree with its newest state."""
@@ -276,7 +290,7 @@ class State:
             for pool in (share.pool for share in tenant.shares)
             if (wait := self._bar(tenant, pool))
         }
-        self.floors = {name: Floor() for name in self.pools}
+        self.floors = {name: Floor(Shelves(self.mix)) for name in self.pools}
         self.blocked.clear()
         self.claims.clear()
         self.lending.configure(self.tenants.values(), self.ledger.usage)
