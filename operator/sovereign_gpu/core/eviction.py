@@ -133,7 +133,7 @@ def decide(judge: Judge, now: float, room: int, busy: Callable[[str], bool]) -> 
     judge.look()
     decision = Decision(awaiting=_awaiting(judge))
     due: list[Evict] = []
-    for uid in judge.noticed.union(judge.offences):
+    for uid in sorted(judge.noticed.union(judge.offences)):
         pod = judge.state.pods.get(uid)
         if pod is not None and not pod.deleting:
             _consider(judge, pod, now, decision, due)
