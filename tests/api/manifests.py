@@ -206,6 +206,11 @@ REFUSED = (
     Refused("britain-excluded-as-UK", POLICY, "spec.countries.exclude[0]", "UK", "Kingdom is GB"),
     Refused("country-twice", POLICY, "spec.countries.include", ["CH", "CH"]),
     Refused("unknown-enforcement", POLICY, "spec.enforcement", "Log", '"Warn"'),
+    # what happens to pods that stand elsewhere
+    Refused("unknown-action", POLICY, "spec.onDrift.action", "Delete", '"Alert"'),
+    Refused("negative-grace", POLICY, "spec.onDrift.graceSeconds", -1, "0"),
+    Refused("grace-of-eight-days", POLICY, "spec.onDrift.graceSeconds", 691200, "604800"),
+    Refused("grace-in-words", POLICY, "spec.onDrift.graceSeconds", "300s"),
 )
 
 

@@ -63,6 +63,15 @@ SPECS = {
                 },
             )
         },
-        optional={"enforcement": st.sampled_from(["Deny", "Warn", "Off"])},
+        optional={
+            "enforcement": st.sampled_from(["Deny", "Warn", "Off"]),
+            "onDrift": st.fixed_dictionaries(
+                {},
+                optional={
+                    "action": st.sampled_from(["Alert", "Evict", "Delete"]),
+                    "graceSeconds": st.integers(-1, 604801),
+                },
+            ),
+        },
     ),
 }

@@ -73,6 +73,11 @@ def test_a_minimal_policy_denies() -> None:
     assert len(policy.spec.countries.resolved()) == 27
 
 
+def test_a_minimal_policy_evicts_nobody() -> None:
+    on_drift = parse("DataResidencyPolicy", example("dataresidencypolicy")).spec.on_drift
+    assert (on_drift.action, on_drift.grace_seconds) == ("Alert", 300)
+
+
 def test_the_order_of_pools_is_kept() -> None:
     pools = parse("TenantQuota", example("tenantquota-all-fields")).spec.pools
     assert [pool.name for pool in pools] == ["munich-b200", "not-there-yet"]

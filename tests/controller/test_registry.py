@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from sovereign_gpu import names
 from sovereign_gpu.controller.registry import Registry
-from sovereign_gpu.core.model import HealthRule
+from sovereign_gpu.core.model import HealthRule, Placement
 from tests.controller.bodies import policy, pool, quota
 
 KIND = "DataResidencyPolicy"
@@ -132,3 +133,56 @@ def test_every_field_of_a_pool_is_news_but_not_what_its_own_status_says(registry
     assert registry.changed
     (found,) = registry.specs()[0]
     assert found.health == (HealthRule("RackCool", "False"), HealthRule("RackHot", "True"))
+
+
+def test_placement_of_a_pool_is_read_and_is_news(registry: Registry) -> None:
+    registry.put("GpuPool", pool())
+    (found,) = registry.specs()[0]
+    assert (found.placement, found.delete_bare_pods) == (Placement.PACK, False)
+    for number, mode in enumerate(Placement, start=2):
+        registry.changed = False
+        changed = pool(resourceVersion=str(number))
+        changed["spec"]["placement"] = {"mode": str(mode), "barePods": "Delete"}
+        registry.put("GpuPool", changed)
+        assert registry.changed
+        (found,) = registry.specs()[0]
+        assert (found.placement, found.delete_bare_pods) == (mode, True)
+
+
+class TestDrift:
+    """What a policy says about pods that stand elsewhere."""
+
+    def test_action_grace_and_generation_reach_the_engine(self, registry: Registry) -> None:
+        body = policy(generation=7)
+        body["spec"]["onDrift"] = {"action": "Evict", "graceSeconds": 5}
+        registry.put(KIND, body)
+        (made,) = registry.specs()[2]
+        assert (made.evicts, made.grace, made.generation, made.confirmed) == (True, 5, 7, 0)
+
+    @pytest.mark.parametrize(
+        ("annotations", "confirmed"),
+        [
+            ({names.CONFIRM_DRIFT: "7"}, 7),
+            ({names.CONFIRM_DRIFT: "6"}, 0),
+            ({names.CONFIRM_DRIFT: "yes"}, 0),
+            ({names.CONFIRM_DRIFT: "7" * 10_000}, 0),
+            ({}, 0),
+            (None, 0),
+        ],
+    )
+    def test_only_the_present_generation_can_be_confirmed(
+        self, registry: Registry, annotations: dict[str, str] | None, confirmed: int
+    ) -> None:
+        registry.put(KIND, policy(generation=7, annotations=annotations))
+        assert registry.specs()[2][0].confirmed == confirmed
+
+    def test_a_confirmation_wakes_the_engine_though_the_spec_is_the_same(
+        self, registry: Registry, waker: Waker
+    ) -> None:
+        registry.put(KIND, policy(generation=7))
+        calls = waker.calls
+        registry.put(KIND, policy(resourceVersion="2", generation=7))
+        assert waker.calls == calls
+        confirmed = {names.CONFIRM_DRIFT: "7"}
+        registry.put(KIND, policy(resourceVersion="3", generation=7, annotations=confirmed))
+        assert waker.calls == calls + 1

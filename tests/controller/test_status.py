@@ -19,6 +19,7 @@ from sovereign_gpu.controller.registry import Kind, Registry
 from sovereign_gpu.controller.status import StatusMaker
 from sovereign_gpu.core.drift import Judge
 from sovereign_gpu.core.engine import Engine
+from sovereign_gpu.core.eviction import decide
 from sovereign_gpu.core.model import Constraints, Namespace, Node, Pod, Resources
 from tests.controller.bodies import policy, pool, quota
 
@@ -57,9 +58,9 @@ class Books:
     def configure(self) -> None:
         self.engine.configure(*self.registry.specs())
 
-    def node(self, region: str = "eu-de-muc") -> None:
+    def node(self, region: str = "eu-de-muc", *, name: str = "gpu-0") -> None:
         labels = {names.NODE_POOL_LABEL: "munich", names.REGION_LABEL: region}
-        self.engine.put_node(Node("gpu-0", labels, (), ROOM, ROOM, ready=True, unschedulable=False))
+        self.engine.put_node(Node(name, labels, (), ROOM, ROOM, ready=True, unschedulable=False))
 
     def pod(self, uid: str, *, node: str = "", gpus: int = 2) -> None:
         demand = Resources(gpus=gpus)
@@ -144,6 +145,68 @@ def test_a_policy_that_is_gone_leaves_no_count_to_its_namesake(books: Books) -> 
     books.configure()
     books.refresh()
     assert books.policies.violations_total == {}
+
+
+def test_evictions_are_added_to_what_was_stored_and_to_it_only_once(books: Books) -> None:
+    stored = {"violations": {"now": 0, "total": 7, "evicted": 5}}
+    books.registry.put("DataResidencyPolicy", {**policy(resourceVersion="2"), "status": stored})
+    books.drift.outcomes["eu-only", "gone"] = 2
+    books.drift.outcomes["eu-only", "blocked"] = 3
+    for _ in range(2):
+        numbers, _aspects = books.of("DataResidencyPolicy", "eu-only")
+        assert numbers["violations"]["evicted"] == 7
+    books.drift.outcomes["eu-only", "gone"] = 3
+    assert books.of("DataResidencyPolicy", "eu-only")[0]["violations"]["evicted"] == 8
+    assert books.policies.evicted_total == {"eu-only": 8}
+
+
+def test_drifting_names_the_worst_places_and_counts_the_others(books: Books) -> None:
+    for number in range(7):
+        books.node("us-east-1", name=f"gpu-{number}")
+        for pod in range(number + 1):
+            books.pod(f"pod-{number}-{pod}", node=f"gpu-{number}", gpus=0)
+    _, aspects = books.of("DataResidencyPolicy", "eu-only")
+    found = aspects["Drifting"]
+    assert (found.status, found.reason) == ("True", "PodsOutsidePolicy")
+    assert found.message.startswith(
+        "28 pods run where this policy does not allow it: 7 of tenant acme: node gpu-6 shows"
+    )
+    assert found.message.endswith("and 3 on other nodes")
+
+
+def test_a_message_is_never_longer_than_a_condition_may_hold(books: Books) -> None:
+    name = "x" * 250
+    for number in range(5):
+        books.node("us-east-1", name=f"{name}-{number}")
+        books.pod(f"pod-{number}", node=f"{name}-{number}")
+    _, aspects = books.of("DataResidencyPolicy", "eu-only")
+    assert len(aspects["Drifting"].message) == 1024
+
+
+def test_what_awaits_confirmation_and_what_is_confirmed_is_said(books: Books) -> None:
+    def configure(confirmed: str) -> None:
+        body = policy(resourceVersion=confirmed, generation=4)
+        body["metadata"]["annotations"] = {names.CONFIRM_DRIFT: confirmed}
+        body["spec"]["onDrift"] = {"action": "Evict"}
+        books.registry.put("DataResidencyPolicy", body)
+        books.configure()
+        books.drift.judge.everything()
+
+    configure("3")
+    books.node("us-east-1")
+    books.pod("one", node="gpu-0")
+    books.drift.decision = decide(books.drift.judge, 0.0, 0, lambda _: False)
+    numbers, aspects = books.of("DataResidencyPolicy", "eu-only")
+    found = aspects["Drifting"]
+    assert (found.status, found.reason) == ("True", "AwaitingConfirmation")
+    assert "1 of 1 governed running pods are affected, more than 5 %" in found.message
+    assert "sovereign-gpu.io/confirm-drift=4" in found.message
+    assert numbers["violations"]["announced"] == 0
+    configure("4")
+    books.engine.remove_pod("one")
+    _, aspects = books.of("DataResidencyPolicy", "eu-only")
+    found = aspects["Drifting"]
+    assert (found.status, found.reason) == ("False", "ConfirmationStands")
 
 
 def test_a_policy_that_allows_nothing_is_stalled(books: Books) -> None:
