@@ -65,15 +65,15 @@ drift: venv ## generated files are what their generators write
 RUN := $(VENV)/bin/coverage run --parallel-mode -m pytest
 
 .PHONY: test-unit
-test-unit: venv ## pure core, models, telemetry
+test-unit: venv ## pure core, models, telemetry, commands
 	@echo "==> unit tests"
 	@rm -f .coverage .coverage.*
-	@$(RUN) tests/core tests/api tests/telemetry tests/controller tests/bench
+	@$(RUN) tests/core tests/api tests/telemetry tests/controller tests/cli tests/bench
 
 .PHONY: test-contract
-test-contract: venv ## informer, writer and lease against a scripted API server
+test-contract: venv ## informer, writer, lease and read API against a scripted API server
 	@echo "==> contract tests"
-	@$(RUN) tests/cluster tests/contract
+	@$(RUN) tests/cluster tests/contract tests/readapi
 
 .PHONY: test-control-plane
 test-control-plane: rig-binaries ## policies, chart and operator on a real control plane
