@@ -37,6 +37,7 @@ from sovereign_gpu.controller.registry import Registry
 from sovereign_gpu.controller.releases import Releaser
 from sovereign_gpu.controller.reports import Reports
 from sovereign_gpu.controller.status import StatusMaker
+from sovereign_gpu.controller.unbound import Unbound
 from sovereign_gpu.controller.waits import Waits
 from sovereign_gpu.core.drift import Judge
 from sovereign_gpu.core.engine import Engine
@@ -98,11 +99,10 @@ class Operator:
         stores = Stores(Store(self._wake), Store(self._wake), Store(self._wake))
         marks = Marks(engine, writer)
         events = Events(writer, self._lease.holder)
-        drift = Drift(Judge(engine), Evictions(engine, writer, events))
+        evictions = Evictions(engine, writer, events)
+        drift, unbound = Drift(Judge(engine), evictions), Unbound(engine, evictions)
         policies = PolicyStatus(engine, drift)
-        maker = StatusMaker(
-            engine, releaser.reserved_since, marks, lambda: self._controller.started, policies
-        )
+        maker = StatusMaker(engine, unbound, marks, lambda: self._controller.started, policies)
         self._controller = Controller(
             engine=engine,
             stores=stores,
@@ -110,6 +110,7 @@ class Operator:
             releaser=releaser,
             marks=marks,
             drift=drift,
+            unbound=unbound,
             waits=Waits(engine, writer),
             reports=Reports(registry, writer, maker, events),
             writer=writer,
@@ -131,6 +132,7 @@ class Operator:
         metrics.orphaned = marks.orphaned
         metrics.violations_total = lambda: policies.violations_total
         metrics.drift = drift
+        metrics.unbound = unbound
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT (0) or until the lease is lost (1).

@@ -17,6 +17,7 @@ from sovereign_gpu.controller.policystatus import PolicyStatus
 from sovereign_gpu.controller.registry import Registry
 from sovereign_gpu.controller.reports import Reports
 from sovereign_gpu.controller.status import StatusMaker
+from sovereign_gpu.controller.unbound import Unbound
 from sovereign_gpu.core.drift import Judge
 from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.model import Constraints, Namespace, Node, Pod, Resources
@@ -37,7 +38,9 @@ class Desk:
         evictions = Evictions(self.engine, self, events)  # type: ignore[arg-type]
         self.drift = Drift(Judge(self.engine), evictions, clock=lambda: self.now)
         policies = PolicyStatus(self.engine, self.drift)
-        maker = StatusMaker(self.engine, {}, self.marks, lambda: self.ready, policies)
+        maker = StatusMaker(
+            self.engine, Unbound(self.engine, evictions), self.marks, lambda: self.ready, policies
+        )
         self.reports = Reports(self.registry, self, maker, events)  # type: ignore[arg-type]
 
     def submit(self, write: Write) -> None:

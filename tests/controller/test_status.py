@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from sovereign_gpu import names
-from sovereign_gpu.controller import status as module
 from sovereign_gpu.controller.aspect import Aspect
 from sovereign_gpu.controller.drift import Drift
 from sovereign_gpu.controller.events import Events
@@ -17,6 +16,7 @@ from sovereign_gpu.controller.marks import Marks
 from sovereign_gpu.controller.policystatus import PolicyStatus
 from sovereign_gpu.controller.registry import Kind, Registry
 from sovereign_gpu.controller.status import StatusMaker
+from sovereign_gpu.controller.unbound import Unbound
 from sovereign_gpu.core.drift import Judge
 from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.eviction import decide
@@ -40,13 +40,14 @@ class Books:
     def __init__(self) -> None:
         self.engine = Engine()
         self.registry = Registry(lambda: None)
-        self.reserved: dict[str, float] = {}
         marks = Marks(self.engine, self)  # type: ignore[arg-type]
         events = Events(self, "holder")  # type: ignore[arg-type]
         evictions = Evictions(self.engine, self, events)  # type: ignore[arg-type]
+        self.clock = Clock()
+        self.unbound = Unbound(self.engine, evictions, self.clock.monotonic)
         self.drift = Drift(Judge(self.engine), evictions)
         self.policies = PolicyStatus(self.engine, self.drift)
-        self.maker = StatusMaker(self.engine, self.reserved, marks, lambda: True, self.policies)
+        self.maker = StatusMaker(self.engine, self.unbound, marks, lambda: True, self.policies)
         for body in (pool(), policy(), quota("acme", "acme")):
             self.registry.put(body["kind"], body)
         self.configure()
@@ -89,18 +90,14 @@ def books() -> Books:
     return Books()
 
 
-def test_a_released_pod_that_nobody_binds_is_told_after_a_while(
-    books: Books, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
+def test_a_released_pod_that_nobody_binds_is_told_after_a_while(books: Books) -> None:
     books.node()
-    books.pod("one")
-    books.pod("two", gpus=1)
-    books.reserved.update(one=1000.0, two=1000.0, gone=0.0)
-    clock.now += 29
+    for uid, gpus in (("one", 2), ("two", 1)):
+        books.pod(uid, gpus=gpus)
+        books.unbound.settle(uid, books.engine.pods[uid])
+    books.clock.now += 24
     assert books.of("TenantQuota", "acme")[0]["waiting"] == []
-    clock.now += 2
+    books.clock.now += 2
     (row,) = books.of("TenantQuota", "acme")[0]["waiting"]
     assert (row["reason"], row["pods"], row["gpus"]) == ("CannotBind", 2, 3)
     assert "2 released pods in pool munich are not bound" in row["message"]

@@ -291,3 +291,32 @@ def test_division_adds_up_and_is_the_same_every_time() -> None:
     assert divide(7, {"a": 0, "b": 5}) == {"a": 0, "b": 7}
     assert divide(3, {"a": 0}) == {"a": 0}
     assert divide(0, {"a": 2, "b": 1}) == {"a": 0, "b": 0}
+
+
+# --- nodes in doubt -----------------------------------------------------------------------------
+def test_a_doubted_node_is_planned_for_last() -> None:
+    made = engine(node("n1", gpus=4), node("n2"))
+    made.doubt("n1")
+    made.doubt("never-seen")
+    assert [release.node for release in put(made, pod(4))] == ["n2"]
+    assert [release.node for release in put(made, pod(4), pod(4))] == ["n2", "n1"]
+    made.trust("n1")
+    assert made.doubted == set()
+
+
+def test_a_doubted_node_that_fits_nothing_changes_nothing() -> None:
+    made = engine(node("n1"), node("n2", gpus=0))
+    made.doubt("n2")
+    assert put(made, pod(4), pod(5)) != []
+    waits = pod(5)
+    put(made, waits)
+    assert wait(made, waits)[0] is Reason.POOL_FULL
+    assert made.faults.of == {}
+
+
+def test_a_node_that_leaves_takes_the_doubt_with_it() -> None:
+    made = engine(node("n1"), node("n2"))
+    made.doubt("n1")
+    made.remove_node("n1")
+    made.put_node(node("n1", gpus=4))
+    assert [release.node for release in put(made, pod(4))] == ["n1"]

@@ -106,6 +106,12 @@ def pool_full() -> Case:
     return filled(8, 7), pod(2), Reason.POOL_FULL, ("asks for 2", "munich has 1 free")
 
 
+def pool_full_for_faults() -> Case:
+    made = filled(8, 7)
+    made.put_node(node("n3", ready=False))
+    return made, pod(2), Reason.POOL_FULL, ("munich has 1 free", "8 GPUs of the pool are lost")
+
+
 def pool_empty_of_nodes() -> Case:
     return engine(), pod(2), Reason.POOL_FULL, ("asks for 2", "0 free")
 
@@ -148,6 +154,7 @@ CASES = (
     more_than_the_largest_node,
     guarantee_used,
     pool_full,
+    pool_full_for_faults,
     pool_empty_of_nodes,
     fragmented,
     no_cpu_beside_the_gpus,

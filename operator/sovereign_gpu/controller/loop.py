@@ -21,6 +21,7 @@ from sovereign_gpu.controller.marks import Marks
 from sovereign_gpu.controller.registry import Registry
 from sovereign_gpu.controller.releases import Releaser
 from sovereign_gpu.controller.reports import Reports
+from sovereign_gpu.controller.unbound import Unbound
 from sovereign_gpu.controller.waits import Waits
 from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.model import Namespace, Node, Pod
@@ -61,6 +62,7 @@ class Controller:
     releaser: Releaser
     marks: Marks
     drift: Drift
+    unbound: Unbound
     waits: Waits
     reports: Reports
     writer: Writer
@@ -188,7 +190,7 @@ class Controller:
             else:
                 self.engine.put_pod(pod)
             self.drift.judge.pod(uid)
-            self.releaser.settle(uid, pod)
+            self.unbound.settle(uid, pod)
         return taken > 0
 
     async def _report(self) -> None:
@@ -209,6 +211,7 @@ class Controller:
             await asyncio.sleep(pause)
 
     def _look(self) -> None:
+        self.unbound.look()
         self.waits.look()
         self._compare()
         self.reports.look()

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from sovereign_gpu import names
@@ -44,8 +44,6 @@ class Releaser:
     wake: Callable[[], None]
     timeout: float
     """Seconds for one request; less than the lease, so that a lost leader's writes run out."""
-    reserved_since: dict[str, float] = field(default_factory=dict)
-    """Monotonic time at which a pod was released and not seen bound since."""
 
     def send(self, decision: Release) -> None:
         """Send one decision."""
@@ -74,7 +72,6 @@ class Releaser:
                 decision.pool,
                 decision.node,
             )
-            self.reserved_since[pod.uid] = time.monotonic()
             self.metrics.released(decision, waited=max(0.0, time.time() - pod.created))
         elif isinstance(error, ApiError):
             log.warning("release of %s/%s refused: %s", pod.namespace, pod.name, error)
@@ -117,13 +114,6 @@ class Releaser:
         if pod is not None:
             self.engine.place(pod)
             self.wake()
-
-    def settle(self, uid: str, pod: Pod | None) -> None:
-        """Note what the watch shows of a pod, to know which released pods do not bind."""
-        if pod is None or pod.node or names.GATE in pod.gates or not pod.demand.gpus:
-            self.reserved_since.pop(uid, None)
-        else:
-            self.reserved_since.setdefault(uid, time.monotonic())
 
 
 def pod_path(pod: Pod) -> str:

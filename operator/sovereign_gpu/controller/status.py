@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,12 +13,10 @@ from sovereign_gpu.controller.aspect import LONGEST_MESSAGE, Aspect, adjective, 
 from sovereign_gpu.controller.marks import Clashes, Marks
 from sovereign_gpu.controller.policystatus import PolicyStatus
 from sovereign_gpu.controller.registry import Entry
+from sovereign_gpu.controller.unbound import Unbound
 from sovereign_gpu.core import explain, report
 from sovereign_gpu.core.engine import Engine
-from sovereign_gpu.core.model import Reason
 
-_UNBOUND_AFTER = 30.0
-"""Seconds after which a released pod that is not bound is reported as CannotBind."""
 _MOST_ROWS = 64
 _HISTORY_EVERY = timedelta(minutes=5)
 """Time between two looks at the history of borrowing that may be written."""
@@ -30,7 +27,7 @@ class StatusMaker:
     """Reads the engine's books once per `refresh` and serves all objects from that."""
 
     engine: Engine
-    reserved_since: dict[str, float]
+    unbound: Unbound
     marks: Marks
     ready: Callable[[], bool]
     """Whether the whole cluster has been read."""
@@ -50,7 +47,7 @@ class StatusMaker:
         self.policies.refresh()
         self._clashes = self.marks.clashes()
         self._orphaned = self.marks.orphaned()
-        self._add_unbound()
+        self.unbound.add_to(self._tenants)
 
     def _note_history(self, now: datetime) -> None:
         # It changes all the time while somebody borrows; a status is not written for that alone.
@@ -59,19 +56,6 @@ class StatusMaker:
             self._history = {
                 name: self.engine.history.millionths(name) for name in self.engine.tenants
             }
-
-    def _add_unbound(self) -> None:
-        limit = time.monotonic() - _UNBOUND_AFTER
-        for uid, since in self.reserved_since.items():
-            charge = self.engine.ledger.charges.get(uid)
-            if since > limit or charge is None or charge.tenant not in self._tenants:
-                continue
-            row = self._tenants[charge.tenant].waiting.setdefault(
-                Reason.CANNOT_BIND, report.WaitReport()
-            )
-            row.pods += 1
-            row.gpus += charge.demand.gpus
-            row.message = explain.cannot_bind(row.pods, charge.pool).message
 
     def make(self, entry: Entry) -> tuple[dict[str, Any], list[Aspect]]:
         """Return the status of one object without observedGeneration, and its conditions."""

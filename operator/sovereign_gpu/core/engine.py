@@ -144,8 +144,17 @@ class Engine(State):
             return stop, 0
         admitted = self.feasible.of(line.shape.constraints)
         claimed = self.claims.barred(tenant.name, pool, line, borrows=borrows)
-        seat = self.floors[pool].choose(demand, admitted & ~claimed)
+        seat = self._choose(pool, demand, admitted & ~claimed)
         return seat or self._no_seat(pool, demand, admitted if claimed else 0), claimed
+
+    def _choose(self, pool: str, demand: Resources, allowed: int) -> Seat | None:
+        floor, certain = self.floors[pool], allowed
+        for name in self.doubted:
+            certain &= ~self.feasible.bits[name]
+        seat = floor.choose(demand, certain)
+        if seat is None and certain != allowed:
+            seat = floor.choose(demand, allowed)
+        return seat
 
     def _no_seat(self, pool: str, demand: Resources, admitted: int) -> Stop:
         spare = self.spare(pool)
@@ -184,7 +193,7 @@ class Engine(State):
             borrowed = self.lending.borrowed.get(pool, 0)
             if counted is not None and borrowed:
                 return explain.guarantee_lent(share, gpus, counted, max(0, spare), borrowed)
-            return explain.pool_full(pool, gpus, max(0, spare))
+            return explain.pool_full(pool, gpus, max(0, spare), self.faults.lost[pool])
         if counted is None:
             kept = self.lending.kept_by_others(tenant.name, pool)
             if spare - kept < gpus:

@@ -129,11 +129,12 @@ def claimed(pool: str, gpus: int, free: int) -> Wait:
 
 
 @lru_cache(maxsize=1024)  # said to many tenants at once
-def pool_full(pool: str, gpus: int, free: int) -> Wait:
-    """The guarantee is there, the devices are not: nodes lost, or more promised than exists."""
+def pool_full(pool: str, gpus: int, free: int, lost: int) -> Wait:
+    """The guarantee is there, the devices are not: lost to faults, or more promised than exists."""
+    faults = f"; {lost} GPUs of the pool are lost to faults of nodes" if lost else ""
     return Wait(
         Reason.POOL_FULL,
-        f"asks for {gpus} GPUs; pool {pool} has {free} free on usable nodes",
+        f"asks for {gpus} GPUs; pool {pool} has {free} free on usable nodes{faults}",
     )
 
 

@@ -8,7 +8,6 @@ proportion to the guarantees. GPUs that were promised and never existed are no l
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sovereign_gpu.core.apportion import divide

@@ -55,6 +55,8 @@ class State:
     floors: dict[str, Floor] = field(default_factory=dict)
     census: Census = field(default_factory=Census)
     faults: FaultBook = field(default_factory=FaultBook)
+    doubted: set[str] = field(default_factory=set)
+    """Nodes that did not take a pod although it fits by these books; they are planned for last."""
     feasible: FeasibleNodes = field(default_factory=FeasibleNodes)
     mix: Mix = field(default_factory=Mix)
     due: set[str] = field(default_factory=set)
@@ -213,6 +215,16 @@ class State:
             return
         self._assign(name)
         self.feasible.remove(name)
+        self.doubted.discard(name)
+
+    def doubt(self, name: str) -> None:
+        """Plan for the node only what fits on no other one, until it is trusted again."""
+        if name in self.nodes:
+            self.doubted.add(name)
+
+    def trust(self, name: str) -> None:
+        """Plan for the node as for any other one."""
+        self.doubted.discard(name)
 
     def _assign(self, name: str) -> None:
         node = self.nodes.get(name)

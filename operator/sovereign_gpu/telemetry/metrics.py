@@ -84,6 +84,16 @@ class DriftFacts(Protocol):
     """Answers to evictions, by policy and outcome."""
 
 
+class UnboundFacts(Protocol):
+    """Released pods that are not bound."""
+
+    given_up: Counts[str]
+    """Pods evicted for that, by tenant."""
+
+    def add_to(self, reports: dict[str, report.TenantReport]) -> None:
+        """Add them to what their tenants wait for."""
+
+
 @dataclass(slots=True)
 class GpuClock:
     """Integrates charged GPUs over time: (tenant, model) -> GPU-seconds of bound pods."""
@@ -119,6 +129,7 @@ class Metrics(Collector):
         self.clock = GpuClock()
         self.violations_total: Callable[[], dict[str, int]] = dict
         self.drift: DriftFacts | None = None
+        self.unbound: UnboundFacts | None = None
         self.orphaned: Callable[[], dict[str, list[str]]] = dict
         labels = ("tenant", "pool", "model")
         self._admissions = Counter(
@@ -196,6 +207,7 @@ class Metrics(Collector):
         self.tick()
         yield from self._pools()
         yield from self._tenants()
+        yield from self._given_up()
         yield from self._policies()
         seconds = CounterMetricFamily(
             PREFIX + "tenant_gpu_seconds",
@@ -242,6 +254,8 @@ class Metrics(Collector):
 
     def _tenants(self) -> Iterator[Metric]:
         reports = report.tenants(self._state)
+        if self.unbound is not None:
+            self.unbound.add_to(reports)
         for name, (attribute, text) in _TENANT_GAUGES.items():
             family = GaugeMetricFamily(PREFIX + name, text, labels=("tenant", "pool"))
             for tenant, numbers in reports.items():
@@ -270,6 +284,16 @@ class Metrics(Collector):
         for tenant, spaces in self.orphaned().items():
             orphaned.add_metric((tenant,), len(spaces))
         yield orphaned
+
+    def _given_up(self) -> Iterator[Metric]:
+        given_up = CounterMetricFamily(
+            PREFIX + "released_pods_given_up",
+            "Released pods evicted because they could not be bound.",
+            labels=("tenant",),
+        )
+        for tenant, count in self.unbound.given_up.items() if self.unbound else ():
+            given_up.add_metric((tenant,), count)
+        yield given_up
 
     def _policies(self) -> Iterator[Metric]:
         ever = CounterMetricFamily(
