@@ -93,7 +93,7 @@ def test_nodes_are_listed_with_what_they_carry() -> None:
     assert {name: row.state for name, row in found.items()} == {
         "whole": "Ready",
         "part": "Ready",
-        "degraded": "Degraded",
+        "degraded": "DevicesUnhealthy",
         "cordoned": "Cordoned",
         "silent": "NotReady",
         "abroad": "Unusable",

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from sovereign_gpu.core.health import FaultKind
 from tests.core.driver import Drive
 
 LIVES, STEPS = 40, 400
@@ -22,12 +23,14 @@ def test_no_order_of_events_breaks_a_quota_or_leaves_anything_behind(group: int)
 def test_the_drive_really_meets_what_it_claims_to_test() -> None:
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
+    faults: set[str] = set()
     bound = reserved = 0
     for seed in range(60):
         drive = Drive(seed)
         drive.run(STEPS)
         drive.settle()
         counts += drive.counts
+        faults.update(fault.kind for each in drive.engine.faults.of.values() for fault in each)
         reasons.update(wait.reason for wait in drive.engine.stopped.values())
         for queue in drive.engine.queues.values():
             reasons.update(line.wait.reason for line in queue.lines.values() if line.wait)
@@ -46,5 +49,6 @@ def test_the_drive_really_meets_what_it_claims_to_test() -> None:
         "PoolFull",
         "NodeConstraints",
     } <= reasons.keys()
+    assert faults == set(FaultKind)
     assert bound > 100
     assert reserved > 20

@@ -254,7 +254,8 @@ class World:
         taints = (_TAINT,) if gpus else ()
         self._made += 1
         node = Node(name, labels, taints, size, size, ready=True, unschedulable=False)
-        self._put_node(replace(node, machine=f"m{self._made}", provider_id=self.pick(("", "p"))))
+        node = replace(node, machine=f"m{self._made}", provider_id=self.pick(("", "p")))
+        self._put_node(_recorded(node) if self.some(0.7) else node)
 
     def _put_node(self, node: Node) -> None:
         self.nodes[node.name] = node
@@ -302,9 +303,8 @@ class World:
             shown = {kind for kind in _CONDITIONS if self.some(0.3)}
             conditions = [(kind, self.pick(("True", "False", "Unknown"))) for kind in sorted(shown)]
             return replace(node, conditions=tuple(conditions) if self.some(0.5) else ())
-        if what < 0.9:  # an administrator takes the machine in, and the operator records it
-            recorded = {names.NODE_MACHINE_LABEL: ".".join(reference.identity(node))}
-            return replace(node, labels=node.labels | recorded)
+        if what < 0.85:  # an administrator takes the machine in, and the operator records it
+            return _recorded(node)
         return replace(node, machine=self.pick(("", "another")), provider_id=self.pick(("", "p")))
 
     # --- namespaces and configuration -----------------------------------------------------
@@ -372,3 +372,8 @@ class World:
             del present[name]
         else:
             put(name)
+
+
+def _recorded(node: Node) -> Node:
+    machine = ".".join(reference.identity(node))
+    return replace(node, labels=node.labels | {names.NODE_MACHINE_LABEL: machine})

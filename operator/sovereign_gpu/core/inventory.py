@@ -148,13 +148,11 @@ def node_rows(state: State, pools: frozenset[str] | None = None) -> tuple[NodeRo
 
 
 def _state_of(state: State, node: Node, pool: Pool) -> str:
-    if not node.ready:
-        return "NotReady"
-    if node.unschedulable:
-        return "Cordoned"
-    if not state.usable(node, pool):
-        return "Unusable"
-    return READY if node.healthy else "Degraded"
+    """Return the gravest fault of a node; one without may still stand in the wrong region."""
+    faults = state.faults.of.get(node.name)
+    if faults:
+        return str(faults[0].kind)
+    return READY if state.usable(node, pool) else "Unusable"
 
 
 def pool_rows(nodes: Iterable[NodeRow]) -> tuple[PoolRow, ...]:
