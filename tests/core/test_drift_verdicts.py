@@ -62,7 +62,7 @@ def test_a_pod_that_runs_where_it_may_is_innocent() -> None:
     court = Court()
     assert court.judge.offences == {}
     assert court.judge.running == {court.pod.uid}
-    assert not court.judge.look()
+    assert not court.judge.behind
 
 
 @pytest.mark.parametrize(
@@ -233,6 +233,20 @@ class TestNews:
         court.judge.pod(late.uid)
         court.judge.look()
         assert set(court.judge.offences) == court.judge.running == {court.pod.uid}
+
+    def test_much_is_judged_in_parts(self) -> None:
+        court = Court()
+        for _ in range(24):
+            put(court.engine, running())
+        court.node(pool="")
+        assert len(court.judge.offences) == 25
+        court.engine.put_node(node())
+        court.judge.node("n1")
+        for guilty in (15, 5, 0):
+            assert court.judge.behind
+            court.judge.look(limit=10)
+            assert len(court.judge.offences) == guilty
+        assert not court.judge.behind
 
     def test_a_namespace_changes_hands(self) -> None:
         court = Court()

@@ -210,6 +210,15 @@ def test_a_pod_whose_node_or_tenant_is_not_known_is_not_judged() -> None:
     assert policies(made)["eu"].violations == []
 
 
+def test_a_verdict_of_before_a_policy_was_deleted_counts_for_nobody() -> None:
+    made = engine(node(pool=""), policies=(policy(), policy("fr", "FR")))
+    put(made, pod(1, gates=(), node="n1"))
+    judge = Judge(made)
+    judge.look()
+    made.configure([munich()], [tenant()], [policy("fr", "FR")])
+    assert report.policies(made, judge.offences)["fr"].violations == []
+
+
 # --- and at random -------------------------------------------------------------------------
 @pytest.mark.parametrize("seed", range(30))
 def test_reports_agree_with_the_objects_at_any_moment(seed: int) -> None:

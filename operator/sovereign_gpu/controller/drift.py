@@ -24,8 +24,10 @@ from sovereign_gpu.core.notice import Notice
 
 log = logging.getLogger(__name__)
 
-_EVERY = 1.0
-"""Seconds between decisions."""
+_JUDGED_AT_ONCE = 500
+"""Pods; the event loop gets a turn before the next ones."""
+_EVERY, _REST = 1.0, 20.0
+"""Seconds between decisions; when thousands of pods are guilty, so many times what one took."""
 _AT_ONCE = 64
 """Notices handed to the writer at a time; the rest waits for the next decision."""
 _SHOWN_WITHIN, _RETRY_AFTER = 30.0, 10.0
@@ -50,16 +52,15 @@ class Drift:
     may lag."""
 
     def look(self, now: float) -> None:
-        """Judge what changed, and at most once a second decide and act.
+        """Judge what changed, a part of it if it is much; now and then decide and act.
 
         Args:
             now: seconds since the epoch; notices carry such times.
         """
-        self.judge.look()
+        self.judge.look(_JUDGED_AT_ONCE)
         tick = self.clock()
-        if tick < self._decide_at:
+        if self.judge.behind or tick < self._decide_at:
             return
-        self._decide_at = tick + _EVERY
         if self._brake is None:
             self._brake = Brake(tick)
         room = self._brake.room(tick, len(self.judge.running))
@@ -68,6 +69,7 @@ class Drift:
         self._tell(tick)
         for each in self.decision.evict:
             self._evict(each, self._brake, tick)
+        self._decide_at = tick + max(_EVERY, _REST * (self.clock() - tick))
 
     def evicted(self, policy: str) -> int:
         """Return how many pods were evicted for a policy since the start."""

@@ -130,10 +130,11 @@ class Controller:
         self.engine.advance(now)
         released = self._plan()
         self.waits.hurry(self._changed_pods)
-        if more or released or (self.engine.due and self._room()):
+        behind = self.drift.judge.behind
+        if more or released or behind or (self.engine.due and self._room()):
             self.wake.set()
         elapsed = time.perf_counter() - begun
-        if more or released:
+        if more or released or behind:
             self._news.set()
             self.metrics.loop_seconds.observe(elapsed)
         self.turned_at = time.monotonic()

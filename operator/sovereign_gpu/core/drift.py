@@ -12,7 +12,7 @@ reported and never evicted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -183,23 +183,25 @@ class Judge:
         """Note that pools, policies, tenants or namespaces changed."""
         self._all = True
 
-    def look(self) -> bool:
-        """Judge what changed since the last look; whether there was anything."""
-        if not (self._all or self._pods or self._nodes):
-            return False
+    @property
+    def behind(self) -> bool:
+        """Whether something changed that was not judged yet."""
+        return bool(self._all or self._pods or self._nodes)
+
+    def look(self, limit: int | None = None) -> None:
+        """Judge what changed; with a limit, so many pods of it, and the rest next time."""
         if self._all:
             self._configured()
-            uids: Iterable[str] = {*self.state.ledger.charges, *self.running}
-        else:
-            by_node = self.state.ledger.by_node
-            uids = self._pods.union(*(by_node.get(name, ()) for name in self._nodes))
-        memo: dict[tuple[str, str], Offence | None] = {}
-        for uid in uids:
-            self._judge(uid, memo)
-        self._all = False
-        self._pods.clear()
+            self._pods.update(self.state.ledger.charges, self.running)
+            self._all = False
+        for name in self._nodes:
+            self._pods.update(self.state.ledger.by_node.get(name, ()))
         self._nodes.clear()
-        return True
+        if limit is None or len(self._pods) <= limit:
+            uids, self._pods = self._pods, set()
+        else:
+            uids = {self._pods.pop() for _ in range(limit)}
+        self._judge(uids)
 
     def affected(self) -> Counter[str]:
         """Return the number of pods in violation by policy."""
@@ -216,26 +218,29 @@ class Judge:
         standing = set(self.offences.values())
         self._why = {key: said for key, said in self._why.items() if said in standing}
 
-    def _judge(self, uid: str, memo: dict[tuple[str, str], Offence | None]) -> None:
-        charge = self.state.ledger.charges.get(uid)
-        if charge is None or not charge.bound or charge.tenant == FOREIGN:
-            self.running.discard(uid)
-            self.noticed.discard(uid)
-            self.offences.pop(uid, None)
-            return
-        self.running.add(uid)
-        if self.state.pods[uid].notice:
-            self.noticed.add(uid)
-        else:
-            self.noticed.discard(uid)
-        key = charge.tenant, charge.node
-        if key not in memo:
-            memo[key] = self._explained(judge(self.state, *key, self._before))
-        offence = memo[key]
-        if offence is None:
-            self.offences.pop(uid, None)
-        else:
-            self.offences[uid] = offence
+    def _judge(self, uids: set[str]) -> None:
+        charges, pods = self.state.ledger.charges, self.state.pods
+        memo: dict[tuple[str, str], Offence | None] = {}
+        for uid in uids:
+            charge = charges.get(uid)
+            if charge is None or not charge.bound or charge.tenant == FOREIGN:
+                self.running.discard(uid)
+                self.noticed.discard(uid)
+                self.offences.pop(uid, None)
+                continue
+            self.running.add(uid)
+            if pods[uid].notice:
+                self.noticed.add(uid)
+            else:
+                self.noticed.discard(uid)
+            key = charge.tenant, charge.node
+            if key not in memo:
+                memo[key] = self._explained(judge(self.state, *key, self._before))
+            offence = memo[key]
+            if offence is None:
+                self.offences.pop(uid, None)
+            else:
+                self.offences[uid] = offence
 
     def _explained(self, offence: Offence | None) -> Offence | None:
         if offence is None or offence.cause not in _BY_CONFIGURATION:

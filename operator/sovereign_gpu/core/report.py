@@ -259,6 +259,7 @@ def policies(state: State, offences: Mapping[str, Offence]) -> dict[str, PolicyR
         )
     for uid, offence in offences.items():
         for name in offence.policies:
-            reports[name].violations.append(uid)
-            reports[name].places[offence] += 1
+            if name in reports:  # else it is gone, and the pod about to be judged again
+                reports[name].violations.append(uid)
+                reports[name].places[offence] += 1
     return reports
