@@ -233,7 +233,7 @@ def main() -> None:
                 {
                     "list": name,
                     "policy": policy,
-                    "knows": options.knows if policy == "Pack" else None,
+                    "knows": options.knows if policy == "Pack" else "nothing",
                     "percent": [round(value, 3) for value in values],
                     "mean": round(figures[-1], 2),
                     "seconds per replay": round(seconds / options.seeds, 2),

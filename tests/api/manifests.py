@@ -206,6 +206,9 @@ REFUSED = (
     Refused("britain-excluded-as-UK", POLICY, "spec.countries.exclude[0]", "UK", "Kingdom is GB"),
     Refused("country-twice", POLICY, "spec.countries.include", ["CH", "CH"]),
     Refused("unknown-enforcement", POLICY, "spec.enforcement", "Log", '"Warn"'),
+    # who chooses nodes
+    Refused("unknown-placement", POOL, "spec.placement.mode", "Spread", '"Pack"'),
+    Refused("bare-pods-evicted", POOL, "spec.placement.barePods", "Evict", '"Keep"'),
     # what happens to pods that stand elsewhere
     Refused("unknown-action", POLICY, "spec.onDrift.action", "Delete", '"Alert"'),
     Refused("negative-grace", POLICY, "spec.onDrift.graceSeconds", -1, "0"),
@@ -215,7 +218,7 @@ REFUSED = (
 
 
 UNKNOWN_FIELDS = (
-    Refused("field-of-a-later-version", POOL, "spec.placement", {"mode": "Pack"}),
+    Refused("field-of-a-later-version", POOL, "spec.topology", {"levels": []}),
     Refused("misspelt-pool-field", POOL, "spec.location.Country", "DE"),
     Refused("misspelt-share-field", TENANT, "spec.pools[0].guarantee", 8),
     Refused("misspelt-policy-field", POLICY, "spec.countries.excludes", ["FR"]),

@@ -29,6 +29,13 @@ SPECS = {
             "health": st.fixed_dictionaries(
                 {}, optional={"conditions": st.lists(condition, max_size=2)}
             ),
+            "placement": st.fixed_dictionaries(
+                {},
+                optional={
+                    "mode": st.sampled_from(["Pack", "Preferred", "Delegate", "pack"]),
+                    "barePods": st.sampled_from(["Keep", "Delete", ""]),
+                },
+            ),
             "nodes": st.fixed_dictionaries(
                 {},
                 optional={

@@ -15,7 +15,7 @@ from sovereign_gpu import names
 from sovereign_gpu.cluster import decode, patches, wire
 from sovereign_gpu.core import residency
 from sovereign_gpu.core.matching import matches
-from sovereign_gpu.core.model import Node, Pod, Pool, Release, Requirement, Resources
+from sovereign_gpu.core.model import Node, Placement, Pod, Pool, Release, Requirement, Resources
 from tests.cluster.pods import pod
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -109,7 +109,7 @@ def test_a_release_is_one_patch_that_anybody_can_read() -> None:
         {
             "op": "add",
             "path": f"/metadata/annotations/{names.DECISION.replace('/', '~1')}",
-            "value": '{"pool":"munich","node":"n0","pinned":true}',
+            "value": '{"pool":"munich","node":"n0","pinned":true,"placement":"Pack"}',
         },
         {
             "op": "add",
@@ -157,6 +157,15 @@ def test_a_pin_leaves_one_node() -> None:
     after, _ = released(pod(), pinned=True, node="n1")
     assert places(after) == {"n1"}
     assert PREFERRED not in after["spec"]["affinity"]["nodeAffinity"]
+
+
+def test_a_pool_that_leaves_the_choice_to_kube_scheduler_names_no_node() -> None:
+    after, made = released(pod(), placement=Placement.DELEGATE)
+    assert places(after) == of_pool(LABELLED)
+    assert PREFERRED not in after["spec"]["affinity"]["nodeAffinity"]
+    said = json.loads(after["metadata"]["annotations"][names.DECISION])
+    assert (said["placement"], said["node"], said["pinned"]) == ("Delegate", made.node, False)
+    assert read(after).planned_node == made.node
 
 
 def test_a_few_named_nodes_are_alternatives() -> None:
@@ -278,6 +287,7 @@ metas = st.fixed_dictionaries(
     chosen=names_of_nodes,
     pinned=st.booleans(),
     named=st.booleans(),
+    mode=st.sampled_from(Placement),
 )
 def test_a_release_only_narrows(
     *,
@@ -288,14 +298,16 @@ def test_a_release_only_narrows(
     chosen: str,
     pinned: bool,
     named: bool,
+    mode: Placement,
 ) -> None:
+    pinned, named = pinned and mode is Placement.PACK, named and mode is Placement.PACK
     spec = {} if affinity is None else {"affinity": affinity}
     source = pod(meta=copy.deepcopy(meta), nodeSelector=selector, **copy.deepcopy(spec))
     # Named nodes are for pods without terms of their own.
     own_terms = REQUIRED in (affinity or {}).get("nodeAffinity", {})
     spares = ("n3", "n4") if named and not pinned and not own_terms else ()
     before = copy.deepcopy(source)
-    after, _ = released(source, pool, node=chosen, pinned=pinned, spares=spares)
+    after, _ = released(source, pool, node=chosen, pinned=pinned, spares=spares, placement=mode)
     assert source == before
 
     allowed = {chosen} if pinned else {chosen, *spares} if spares else of_pool(pool)

@@ -31,7 +31,12 @@ def test_a_pod_is_gated_released_bound_counted_and_freed(site: Site) -> None:
     assert running["spec"]["nodeName"] == site.nodes[0]
     assert "schedulingGates" not in running["spec"]
     assert running["metadata"]["labels"][names.POOL_LABEL] == pool
-    assert decision(running) == {"pool": pool, "node": site.nodes[0], "pinned": False}
+    assert decision(running) == {
+        "pool": pool,
+        "node": site.nodes[0],
+        "pinned": False,
+        "placement": "Pack",
+    }
     assert "/" in running["metadata"]["annotations"][names.RELEASED_BY]
     assert operator_writes(site.cluster.rig, tenant.namespace, "train") == ["patch pods"]
 

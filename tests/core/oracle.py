@@ -19,6 +19,7 @@ from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.model import (
     Namespace,
     Node,
+    Placement,
     Pod,
     Policy,
     Pool,
@@ -332,6 +333,9 @@ def _judge(truth: Book, waiting: dict[str, Pod], release: Release) -> None:
         check(truth.takes(node, pod), "node does not take the pod:", release, truth.loads.get(name))
     check(release.node not in release.spares, "spare of itself:", release)
     check(not (release.pinned and (pod.follows_others or not pod.controlled)), "pinned:", release)
+    check(release.placement is pool.placement, "placed otherwise than its pool says:", release)
+    packed = release.placement is Placement.PACK
+    check(packed or not (release.pinned or release.spares), "tied to nodes:", release)
 
 
 def _judge_order(seen: Book, waiting: list[Pod], release: Release, claimed: set[str]) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sovereign_gpu.core.model import PatchShape
-from tests.core.build import engine, node, pod, put
+from sovereign_gpu.core.model import PatchShape, Placement
+from tests.core.build import engine, munich, node, pod, put
 
 
 def test_only_a_pod_that_would_be_replaced_and_follows_nobody_is_pinned() -> None:
@@ -39,6 +39,24 @@ def test_others_are_left_to_kube_scheduler_or_pinned(fields: dict[str, Any]) -> 
     made = engine(node("n1"), node("n2"))
     (release,) = put(made, pod(1, **fields))
     assert release.spares == ()
+
+
+@pytest.mark.parametrize("mode", [Placement.PREFERRED, Placement.DELEGATE])
+@pytest.mark.parametrize("controlled", [True, False])
+def test_other_modes_than_pack_tie_no_pod_to_nodes_and_count_on_one_all_the_same(
+    mode: Placement, *, controlled: bool
+) -> None:
+    made = engine(node("n1"), node("n2"), pools=(munich(placement=mode),))
+    (release,) = put(made, pod(8, controlled=controlled))
+    assert (release.pinned, release.spares, release.placement) == (False, (), mode)
+    assert made.floors["munich"].seats[release.node].free.gpus == 0
+
+
+@pytest.mark.parametrize("mode", Placement)
+def test_no_mode_releases_a_pod_that_no_single_node_has_room_for(mode: Placement) -> None:
+    made = engine(node("n1", gpus=4), node("n2", gpus=4), pools=(munich(placement=mode),))
+    releases = put(made, pod(3), pod(3), pod(2))
+    assert [release.pod.demand.gpus for release in releases] == [3, 3]
 
 
 def test_pods_fill_a_used_node_before_an_empty_one() -> None:

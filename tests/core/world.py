@@ -19,6 +19,7 @@ from sovereign_gpu.core.model import (
     Node,
     NodeTerm,
     Owner,
+    Placement,
     Pod,
     Policy,
     Pool,
@@ -331,6 +332,7 @@ class World:
             labelled=name != "trial",
             selector=(Requirement("trial", "Exists"),) if name == "trial" else (),
             incumbent=not elsewhere and self.some(0.8),
+            placement=self.pick((Placement.PACK, Placement.PACK, *Placement)),
             health=tuple(rule for rule in _RULES if self.some(0.3)),
         )
 

@@ -213,6 +213,41 @@ class PoolHealth(Spec):
     ] = ()
 
 
+class PoolPlacement(Spec):
+    """Who chooses the node of a released pod, and what becomes of one that cannot be bound."""
+
+    mode: Annotated[
+        Literal["Pack", "Preferred", "Delegate"],
+        Field(
+            description=(
+                "Who chooses the node within the pool. In every mode a pod is released only "
+                "while some node of the pool has room for it, and that room is kept for it. Pack: "
+                "the operator does, so that whole nodes stay whole; a pod with a controller "
+                "is tied to its node, a pod without one to up to four, and pods with volumes, "
+                "pod affinity, spread constraints or host ports only to the pool. Preferred: "
+                "the operator names a node as a preference (weight 100) and ties pods to "
+                "nothing but the pool; for autoscalers that do not understand a pod tied to a "
+                "node by its name. Delegate: kube-scheduler alone does; for pools whose "
+                "scheduler profile places pods better, by topology for example. Preferred and "
+                "Delegate may break up whole nodes, and a pod may then wait for a while "
+                "although the operator counted on room for it."
+            )
+        ),
+    ] = "Pack"
+    bare_pods: Annotated[
+        Literal["Keep", "Delete"],
+        Field(
+            description=(
+                "What becomes of a released pod without a controller that cannot be bound any "
+                "more, because its nodes were lost or filled by others. Keep: it stays, and "
+                "stays charged, until its owner deletes it. Delete: the operator deletes it, "
+                "so that its GPUs are free again; nobody makes a new one. Pods with a "
+                "controller are deleted in either case, so that their controller makes a new one."
+            )
+        ),
+    ] = "Keep"
+
+
 class GpuPoolSpec(Spec):
     """What the pool is to be."""
 
@@ -238,6 +273,10 @@ class GpuPoolSpec(Spec):
             )
         ),
     ] = PoolHealth()
+    placement: Annotated[
+        PoolPlacement,
+        Field(description="Who chooses the nodes of the pods that are released to the pool."),
+    ] = PoolPlacement()
 
 
 class GpuPool(Resource):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sovereign_gpu import names
-from sovereign_gpu.core.model import Pod, Pool, Release, Requirement
+from sovereign_gpu.core.model import Placement, Pod, Pool, Release, Requirement
 
 Json = dict[str, Any]
 
@@ -25,7 +25,12 @@ def release(decision: Release, pool: Pool, released_by: str) -> list[Json]:
     """Return the JSON patch that lets the pod go to its pool."""
     pod = decision.pod
     gate = pod.gates.index(names.GATE)
-    said = {"pool": decision.pool, "node": decision.node, "pinned": decision.pinned}
+    said = {
+        "pool": decision.pool,
+        "node": decision.node,
+        "pinned": decision.pinned,
+        "placement": str(decision.placement),
+    }
     return [
         {"op": "test", "path": "/metadata/uid", "value": pod.uid},
         {"op": "test", "path": f"/spec/schedulingGates/{gate}/name", "value": names.GATE},
@@ -108,7 +113,7 @@ def _expression(rule: Requirement) -> Json:
 def _affinity(pod: Pod, decision: Release, pool: Pool) -> list[Json]:
     terms = _terms(decision, pool)
     preferred = None
-    if not decision.pinned:
+    if not decision.pinned and decision.placement is not Placement.DELEGATE:
         preferred = {"weight": _WEIGHT, "preference": {"matchFields": [_on_node(decision.node)]}}
     base = "/spec/affinity/nodeAffinity"
     if pod.shape.node_affinity:

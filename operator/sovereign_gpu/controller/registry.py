@@ -18,7 +18,7 @@ from sovereign_gpu.api import (
     TenantQuota,
     parse,
 )
-from sovereign_gpu.core.model import HealthRule, Policy, Pool, Requirement, Share, Tenant
+from sovereign_gpu.core.model import HealthRule, Placement, Policy, Pool, Requirement, Share, Tenant
 
 Kind = Literal["GpuPool", "TenantQuota", "DataResidencyPolicy"]
 KINDS: tuple[Kind, ...] = ("GpuPool", "TenantQuota", "DataResidencyPolicy")
@@ -161,6 +161,8 @@ def _pool(model: GpuPool) -> Pool:
         health=tuple(
             HealthRule(rule.type, rule.unhealthy_status) for rule in model.spec.health.conditions
         ),
+        placement=Placement(model.spec.placement.mode),
+        delete_bare_pods=model.spec.placement.bare_pods == "Delete",
         incumbent=any(c.type == "Ready" and c.status == "True" for c in model.status.conditions),
     )
 

@@ -15,7 +15,7 @@ from itertools import islice
 from sovereign_gpu.core import explain, fairshare
 from sovereign_gpu.core.claims import Claim
 from sovereign_gpu.core.ledger import FOREIGN, Charge
-from sovereign_gpu.core.model import Pod, Reason, Release, Resources, Share, Tenant, Wait
+from sovereign_gpu.core.model import Placement, Pod, Reason, Release, Resources, Share, Tenant, Wait
 from sovereign_gpu.core.placement import Seat
 from sovereign_gpu.core.queue import Line, Queue, Stop
 from sovereign_gpu.core.state import State
@@ -206,14 +206,15 @@ class Engine(State):
             raise AssertionError("a line without members was tried")
         self.dequeue(pod.uid)
         node = seat.node.name
-        pinned = _may_be_pinned(pod)
+        placement = self.pools[pool].placement
+        pinned = placement is Placement.PACK and _may_be_pinned(pod)
         spares: tuple[str, ...] = ()
-        if not pinned and _may_be_steered(pod):
+        if placement is Placement.PACK and not pinned and _may_be_steered(pod):
             allowed = self.feasible.of(line.shape.constraints) & ~claimed
             spares = self.floors[pool].spares(pod.demand, allowed, node, _SPARES)
         self.assumed[pod.uid] = pool
         self.charge(pod.uid, Charge(tenant.name, pool, node, pod.demand, bound=False))
-        return Release(pod, tenant.name, pool, node, pinned, spares)
+        return Release(pod, tenant.name, pool, node, pinned, spares, placement)
 
     # --- nodes that drain for pods within their guarantee ------------------------------------
     def renew_claims(self, tenant: Tenant) -> None:

@@ -295,6 +295,8 @@ class Release:
     """Required (True) or only preferred."""
     spares: tuple[str, ...] = ()
     """Other nodes it may go to, if it is free to go but better looked for on few nodes."""
+    placement: Placement = Placement.PACK
+    """Who chooses among the nodes that are left to it."""
 
 
 @dataclass(frozen=True, slots=True)

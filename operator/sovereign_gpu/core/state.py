@@ -182,6 +182,8 @@ class State:
         if before is None:
             if charge is not None and charge.node:
                 self._reseat(charge.node)
+            if charge is not None and self.claims.pools_of(charge.tenant):
+                self.due.add(charge.tenant)  # it may claim too much now
             return
         for node in {before.node, charge.node if charge else ""} - {""}:
             self._reseat(node)
