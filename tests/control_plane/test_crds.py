@@ -228,6 +228,7 @@ POOL_STATUS = GpuPoolStatus(
         foreign=8,
         free=976,
         whole_nodes_free=120,
+        largest_gang=960,
     ),
     products=(PoolProduct(product="NVIDIA-B200", nodes=1250, gpus=10000),),
 )

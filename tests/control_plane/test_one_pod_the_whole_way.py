@@ -60,6 +60,8 @@ def test_a_pod_is_gated_released_bound_counted_and_freed(site: Site) -> None:
         "foreign": 0,
         "free": GPUS_PER_NODE - 2,
         "wholeNodesFree": 0,
+        "largestGang": 0,
+        "lost": 0,
     }
 
     site.end(tenant, "train")

@@ -60,6 +60,24 @@ def test_the_numbers_of_a_pool() -> None:
     assert found.product_gpus == Counter({"NVIDIA-B200": 48, report.UNKNOWN_PRODUCT: 4})
 
 
+def test_the_largest_gang_is_of_equal_pods_on_whole_free_nodes() -> None:
+    def gang(*sizes: int, taken: int = 0, astray: int = 0) -> int:
+        made = engine(*(node(f"n{i}", gpus=gpus) for i, gpus in enumerate(sizes)))
+        if taken:
+            made.put_pod(pod(taken, gates=(), node="n0", pool="munich"))
+        if astray:
+            made.put_pod(pod(astray, gates=(), pool="munich"))
+        return report.pools(made)["munich"].largest_gang
+
+    assert gang() == gang(0) == 0
+    assert gang(8, 8, 8) == 24
+    assert gang(8, 8, 8, taken=1) == 16
+    assert gang(8, 4, 4) == 12  # three pods of 4 on nodes of their own
+    assert gang(8, 2, 2) == 8
+    assert gang(8, 8, astray=3) == 8  # released, and no node of it is known
+    assert gang(8, astray=8) == 0
+
+
 def test_a_pool_that_claims_nodes_of_another_is_named_as_rival() -> None:
     trial = Pool("trial", "DE", REGION, labelled=False, selector=(Requirement("try", "Exists"),))
     made = engine(node(labels={"try": "me"}), node("n2"), pools=(munich(), trial))

@@ -96,6 +96,7 @@ def test_pools_and_tenants_are_shown_from_the_books(engine: Engine, metrics: Met
     assert values(metrics, "pool_capacity_gpus") == {("munich",): 8}
     assert values(metrics, "pool_counted_gpus") == {("munich",): 2}
     assert values(metrics, "pool_free_gpus") == {("munich",): 6}
+    assert values(metrics, "pool_largest_gang_gpus") == {("munich",): 0}
     assert values(metrics, "tenant_used_gpus") == {("munich", "acme"): 2}
     assert values(metrics, "pool_model_gpus") == {(MODEL, "munich"): 8}
     assert values(metrics, "residency_violations") == {("eu-only",): 0}

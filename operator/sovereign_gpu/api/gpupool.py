@@ -319,6 +319,13 @@ class GpuPool(Resource):
                 "integer",
                 wide=True,
             ),
+            Column(
+                "LargestGang",
+                ".status.gpus.largestGang",
+                "GPUs that a gang of whole-node pods could get at once.",
+                "integer",
+                wide=True,
+            ),
             Column("Lost", ".status.gpus.lost", "GPUs lost to faults.", "integer", wide=True),
             Column("Cordoned", ".status.nodes.cordoned", "Nodes cordoned.", "integer", wide=True),
             Column(

@@ -70,6 +70,17 @@ class PoolGpuCounts(Status):
         Count,
         Field(description="Nodes with all of their GPUs free, which is what large jobs wait for."),
     ] = 0
+    largest_gang: Annotated[
+        Count,
+        Field(
+            description=(
+                "GPUs of the largest gang that could start at once if its pods were equal and "
+                "each took a node of its own, of which nothing is taken: over all sizes, the "
+                "size times the usable nodes with at least as many GPUs, all of them free. "
+                "Quota, CPU and memory are left aside."
+            )
+        ),
+    ] = 0
     lost: Annotated[
         Count,
         Field(

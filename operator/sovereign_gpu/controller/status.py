@@ -101,6 +101,7 @@ class StatusMaker:
                 "foreign": numbers.foreign,
                 "free": numbers.free,
                 "wholeNodesFree": numbers.whole_nodes_free,
+                "largestGang": numbers.largest_gang,
                 "lost": numbers.lost,
             },
             "faults": [

@@ -117,7 +117,7 @@ class Floor:
         nodes = most = 0
         for size, number in sorted(self._untouched().items(), reverse=True):
             nodes += number
-            most = max(most, size * min(nodes, max(0, spare) // size))
+            most = max(most, size * min(nodes, spare // size))
         return most
 
     def _untouched(self) -> Counter[int]:

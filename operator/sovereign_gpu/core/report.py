@@ -36,6 +36,8 @@ class PoolReport:
     foreign: int = 0
     free: int = 0
     whole_nodes_free: int = 0
+    largest_gang: int = 0
+    """GPUs of equal pods that could start at once, each on a node of which nothing is taken."""
     guaranteed: int = 0
     """Sum of the guarantees that tenants have in the pool."""
     losses: PoolLosses = field(default_factory=PoolLosses)
@@ -149,6 +151,7 @@ def pools(state: State) -> dict[str, PoolReport]:
         report = reports[pool]
         report.free = max(0, state.spare(pool))
         report.whole_nodes_free = floor.whole_nodes_free()
+        report.largest_gang = floor.largest_gang(report.free)
     return reports
 
 

@@ -41,6 +41,10 @@ _POOL_GAUGES = {
     "pool_free_gpus": ("free", "GPUs that could be given out now."),
     "pool_guaranteed_gpus": ("guaranteed", "Sum of the guarantees of all tenants in the pool."),
     "pool_whole_nodes_free": ("whole_nodes_free", "Nodes of which no GPU is taken."),
+    "pool_largest_gang_gpus": (
+        "largest_gang",
+        "GPUs of the largest gang of equal pods that could get a whole node each at once.",
+    ),
     "pool_nodes": ("enrolled", "Nodes with GPUs in the pool."),
     "pool_nodes_ready": ("ready", "Nodes with GPUs that are Ready and not cordoned."),
     "pool_nodes_cordoned": ("cordoned", "Nodes with GPUs that are cordoned."),
