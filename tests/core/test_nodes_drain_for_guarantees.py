@@ -150,3 +150,13 @@ def test_each_tenant_claims_nodes_of_its_own() -> None:
     put(made, extra)  # beyond the guarantee: no claim
     assert len(made.claims.of["munich"]["cobra"].line.members) == 2
     assert made.claims.of["munich"]["cobra"].nodes.bit_count() == 1
+
+
+def test_a_pod_that_somebody_else_lets_start_takes_back_what_is_claimed_beyond_the_guarantee() -> (
+    None
+):
+    made, _ = crowded(7)
+    put(made, pod(8))
+    assert claimed(made) == {"n0"}
+    put(made, pod(60, gates=(), pool="munich"))
+    assert not claimed(made)

@@ -179,6 +179,8 @@ class State:
         self.ledger.put(uid, charge)
         for key in {(each.tenant, each.pool) for each in (before, charge) if each is not None}:
             self.lending.put(key, self.ledger.counted(*key))
+        if uid not in self.assumed and not _same_account(before, charge):
+            self._review_claims(charge)  # somebody else let it start
         if before is None:
             if charge is not None and charge.node:
                 self._reseat(charge.node)
@@ -193,6 +195,10 @@ class State:
             self._wake(self.pool_of_node.get(before.node, ""))
         if self.spare(before.pool) > had:
             self._wake(before.pool)
+
+    def _review_claims(self, charge: Charge | None) -> None:
+        if charge is not None and self.claims.pools_of(charge.tenant):
+            self.due.add(charge.tenant)  # it may claim too much now
 
     def spare(self, pool: str) -> int:
         """GPUs on usable nodes of the pool that are neither bound nor released; may be below 0."""
@@ -335,6 +341,8 @@ def _overtaken(pod: Pod, known: Pod) -> bool:
     return bool(known.node and not pod.node) or (known.deleting and not pod.deleting)
 
 
-def _same_account(before: Charge, after: Charge | None) -> bool:
+def _same_account(before: Charge | None, after: Charge | None) -> bool:
     # A pod's GPUs never change, so only who pays, and where, can.
-    return after is not None and (after.tenant, after.pool) == (before.tenant, before.pool)
+    if before is None or after is None:
+        return before is after
+    return (after.tenant, after.pool) == (before.tenant, before.pool)
