@@ -46,6 +46,10 @@ class Operator:
         whole.pop("continue", None)
         return whole
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
     def _get(self, path: str, query: dict[str, str]) -> dict[str, Any]:
         try:
             answer = self._connection.get(self._base + path, query)

@@ -6,6 +6,7 @@ be asked, the same is worked out here from what the user may read, and a line on
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from argparse import Namespace
@@ -65,7 +66,8 @@ def _answer(
     options: Namespace, question: Question, credentials: Credentials, err: TextIO
 ) -> dict[str, Any]:
     try:
-        return _operator(options, credentials).answer(question)
+        with contextlib.closing(_operator(options, credentials)) as operator:
+            return operator.answer(question)
     except NotAskedError as reason:
         err.write(f"operator not asked: {reason}\n")
     return _without_operator(options, question, credentials, err)
@@ -98,12 +100,13 @@ def _without_operator(
     timeout = options.request_timeout
     connection = Connection(credentials.server, credentials.ssl_context(), timeout, headers)
     api = cluster.Cluster(connection)
-    try:
-        document = cluster.answer(api, question)
-        err.write("worked out here from the cluster as it is\n")
-    except cluster.NotAllowedError as missing:
-        err.write(f"showing what you may read yourself: {missing}\n")
-        document = partial.answer(api, question)
+    with contextlib.closing(connection):
+        try:
+            document = cluster.answer(api, question)
+            err.write("worked out here from the cluster as it is\n")
+        except cluster.NotAllowedError as missing:
+            err.write(f"showing what you may read yourself: {missing}\n")
+            document = partial.answer(api, question)
     return document
 
 

@@ -67,7 +67,7 @@ class Connection:
         Raises:
             ConnectionFailedError: there is none.
         """
-        target = self._base + quote(path)
+        target = self._base + quote(path, safe="/:")
         if query:
             target += "?" + urlencode(query)
         for left in reversed(range(_TRIES)):
