@@ -46,9 +46,9 @@ class Desk:
         self._changed = asyncio.Event()
 
     def evict(self, pod: Pod = POD) -> bool:
-        return self.evictions.evict(pod, "Drifted", "ran abroad", self._done)
+        return self.evictions.evict(pod, "Drifted", "ran abroad", self.done)
 
-    def _done(self, outcome: Outcome) -> None:
+    def done(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
         self._changed.set()
 
@@ -123,6 +123,12 @@ async def test_what_was_not_evicted_is_tried_again_later_and_later(desk: Desk) -
         assert not desk.evict()
         desk.now += 0.1
     assert await desk.evicted() is Outcome.GONE
+
+
+async def test_an_eviction_that_is_not_wanted_any_more_is_not_sent(desk: Desk) -> None:
+    assert desk.evictions.evict(POD, "Drifted", "ran abroad", desk.done, lambda: False)
+    await desk.until(lambda: desk.outcomes == [Outcome.REFUSED])
+    assert desk.fake.writes() == []
 
 
 async def test_one_pod_is_asked_about_once_at_a_time(desk: Desk) -> None:

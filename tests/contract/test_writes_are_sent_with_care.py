@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sovereign_gpu.cluster.backoff import Backoff
-from sovereign_gpu.cluster.errors import ApiError, UncertainError
+from sovereign_gpu.cluster.errors import ApiError, UncertainError, UnwantedError
 from sovereign_gpu.cluster.session import JSON_PATCH, METADATA_ONLY, Api
 from sovereign_gpu.cluster.writer import Lane, Write, Writer
 from tests.contract.fake_api import Answer, FakeApi, Seen
@@ -107,6 +107,19 @@ async def test_no_more_than_allowed_is_in_flight(desk: Desk, gate: asyncio.Event
     gate.set()
     await desk.answered(20)
     assert desk.fake.most_open_writes == 4
+
+
+async def test_what_is_not_wanted_any_more_is_not_sent(desk: Desk) -> None:
+    wanted = [True, False]
+    desk.fake.answers["PATCH", "/pods"].append(Answer(status=429))
+    desk.submit("a", wanted=lambda: wanted.pop(0))
+    await desk.answered(1)
+    assert isinstance(desk.done[0][1], UnwantedError)
+    assert len(desk.fake.writes()) == 1
+    assert desk.writer.counters.refused == {}
+    desk.submit("a")
+    await desk.answered(2)
+    assert desk.done[1] == ("a", None)
 
 
 class TestOrder:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from sovereign_gpu import names
-from sovereign_gpu.cluster.errors import ApiError, UncertainError
+from sovereign_gpu.cluster.errors import ApiError, UncertainError, UnwantedError
 from sovereign_gpu.cluster.writer import Lane, Write
 from sovereign_gpu.controller.drift import Drift
 from sovereign_gpu.controller.events import Events
@@ -187,7 +187,12 @@ class World:
         flights, self.flights = self.flights, []
         for flight in flights:
             write, _ = flight
+            if not write.wanted():
+                self.undone(write, UnwantedError())
+                continue
             fate = 0.0 if self.kind else self.rng.random()
+            if is_eviction(write) and fate < 0.75:
+                self.check_guilt(uid_of(write))
             if fate < 0.6:
                 write.done(self.land(flight))
             elif fate < 0.7:
@@ -283,11 +288,15 @@ class World:
             and (affected[name] * 100 <= 5 * len(running) or policy.confirmed == policy.generation)
         }
 
+    def check_guilt(self, uid: str) -> set[str]:
+        """Complain if nobody may evict the pod; return the policies that may."""
+        by = self.guilty_by(self.engine.pods[uid], self.free())
+        assert by, f"{uid} is innocent"
+        return by
+
     def judge(self, uid: str) -> None:
         """Complain about an eviction that should not have been asked for."""
-        pod = self.engine.pods[uid]
-        by = self.guilty_by(pod, self.free())
-        assert by, f"{uid} is innocent"
+        by = self.check_guilt(uid)
         noticed = self.notices.get(uid, {})
         over = {p for p in by if p in noticed and self.now >= noticed[p] + self.policies[p].grace}
         assert over or uid not in self.pods, f"{uid} before its time: {by} {noticed} {self.now}"

@@ -10,7 +10,7 @@ import pytest
 
 from sovereign_gpu import names
 from sovereign_gpu.core.drift import Judge
-from sovereign_gpu.core.eviction import Brake, Decision, decide
+from sovereign_gpu.core.eviction import Brake, Decision, Evict, decide, still_due
 from sovereign_gpu.core.model import Owner, Pod, Policy, Pool
 from sovereign_gpu.core.notice import Notice, parse
 from tests.core.build import engine, munich, node, pod, policy, tenant
@@ -230,6 +230,47 @@ class TestWhatTheNoticeSays:
         (announce,) = bench.decide(SINCE + 40).announce
         assert announce.notice.policies == (("eu", SINCE),)
         assert announce.notice.evict_after == SINCE + 600
+
+
+class TestStillDue:
+    """An eviction that waited for its turn is asked about once more."""
+
+    def due(self) -> tuple[Bench, Evict]:
+        bench = Bench()
+        bench.announced()
+        (evict,) = bench.decide(SINCE + 60).evict
+        assert still_due(bench.judge, evict)
+        return bench, evict
+
+    def test_not_of_a_pod_that_is_innocent_or_gone_by_now(self) -> None:
+        bench, evict = self.due()
+        bench.configure(evicting("eu", "DE", "US"))
+        bench.judge.look()
+        assert not still_due(bench.judge, evict)
+        bench, evict = self.due()
+        bench.engine.remove_pod(evict.pod.uid)
+        assert not still_due(bench.judge, evict)
+
+    def test_not_under_another_notice(self) -> None:
+        bench, evict = self.due()
+        bench.carries("")
+        bench.judge.look()
+        assert not still_due(bench.judge, evict)
+
+    def test_not_for_a_policy_that_evicts_no_more_or_awaits_confirmation(self) -> None:
+        bench, evict = self.due()
+        bench.configure(evicting(evicts=False))
+        bench.judge.look()
+        assert not still_due(bench.judge, evict)
+        bench, evict = self.due()
+        for _ in range(9):
+            bench.judge.pod(bench.add().uid)
+        bench.judge.look()
+        assert not still_due(bench.judge, evict)
+
+    def test_not_for_another_policy_than_those_it_was_due_for(self) -> None:
+        bench, evict = self.due()
+        assert not still_due(bench.judge, evict._replace(policies=("other",)))
 
 
 class TestConfirmation:

@@ -3,6 +3,7 @@
 ClusterError
 ├── ConfigurationError   we do not know how to reach it
 ├── ApiError             it said no: `status`, `message`; nothing was written
+│   └── UnwantedError    we did not ask after all
 └── UncertainError       no clear answer: a write may have happened
 """
 
@@ -38,6 +39,13 @@ class ApiError(ClusterError):
         """A PodDisruptionBudget is what says no; 429 then means nothing about the server's load."""
         self.unsettled = False
         """An earlier try of the same write had no clear answer and may still land."""
+
+
+class UnwantedError(ApiError):
+    """A write waited for its turn until nobody wanted it any more."""
+
+    def __init__(self) -> None:
+        super().__init__(0, "not sent: not wanted any more")
 
 
 class UncertainError(ClusterError):

@@ -19,7 +19,12 @@ from enum import StrEnum
 from typing import Any
 
 from sovereign_gpu.cluster.backoff import Backoff, jittered
-from sovereign_gpu.cluster.errors import TOO_MANY_REQUESTS, ApiError, UncertainError
+from sovereign_gpu.cluster.errors import (
+    TOO_MANY_REQUESTS,
+    ApiError,
+    UncertainError,
+    UnwantedError,
+)
 from sovereign_gpu.cluster.session import METADATA_ONLY, Api
 
 log = logging.getLogger(__name__)
@@ -71,6 +76,8 @@ class Write:
     persist: bool = False
     """Send again until answered."""
     timeout: float = 30.0
+    wanted: Callable[[], bool] = lambda: True
+    """Asked right before it is sent, each time; if not, `done` gets an UnwantedError."""
 
 
 @dataclass(slots=True)
@@ -258,6 +265,8 @@ class Writer:
         self._pump()
 
     async def _ask(self, write: Write) -> ApiError | UncertainError | None:
+        if not write.wanted():
+            return UnwantedError()
         try:
             await self._api.request(
                 write.method,
@@ -279,6 +288,8 @@ class Writer:
         write = attempt.write
         if isinstance(error, UncertainError):
             return self._learn_nothing(attempt, error)
+        if isinstance(error, UnwantedError):
+            return False
         if error is not None and error.status == TOO_MANY_REQUESTS and not error.budget:
             self._slow_down(error.retry_after or attempt.delay)
             return True

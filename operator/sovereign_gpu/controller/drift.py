@@ -18,7 +18,7 @@ from sovereign_gpu.cluster.errors import ApiError, UncertainError
 from sovereign_gpu.cluster.writer import Lane
 from sovereign_gpu.controller.evictions import Evictions, Outcome
 from sovereign_gpu.core.drift import Judge
-from sovereign_gpu.core.eviction import Brake, Decision, Evict, decide
+from sovereign_gpu.core.eviction import Brake, Decision, Evict, decide, still_due
 from sovereign_gpu.core.model import Pod
 from sovereign_gpu.core.notice import Notice
 
@@ -128,8 +128,14 @@ class Drift:
     def _evict(self, each: Evict, brake: Brake, tick: float) -> None:
         message = f"pod {each.pod.name} is evicted: {each.notice.cause}"
         done = partial(self._ended, each.policies, brake, tick)
-        if self.evictions.evict(each.pod, "EvictedForResidency", message, done):
+        wanted = partial(self._still_wanted, each)
+        if self.evictions.evict(each.pod, "EvictedForResidency", message, done, wanted):
             brake.take(tick)
+
+    def _still_wanted(self, each: Evict) -> bool:
+        """Whether an eviction that waited for its turn would be decided again."""
+        self.judge.look()
+        return still_due(self.judge, each)
 
     def _ended(
         self, policies: tuple[str, ...], brake: Brake, asked_at: float, outcome: Outcome

@@ -69,7 +69,14 @@ class Evictions:
     _told: dict[tuple[str, str], float] = field(default_factory=dict)
     _forget_at: float = 0.0
 
-    def evict(self, pod: Pod, reason: str, message: str, done: Done) -> bool:
+    def evict(
+        self,
+        pod: Pod,
+        reason: str,
+        message: str,
+        done: Done,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> bool:
         """Ask the API server to evict a pod, unless it was asked and it is too soon to ask again.
 
         Args:
@@ -77,6 +84,7 @@ class Evictions:
             reason: CamelCase word of the event that its owner gets once the eviction is accepted.
             message: sentence of that event.
             done: called once with the outcome; not at all if the operator ends before.
+            wanted: asked right before the request leaves, which may be a while later.
 
         Returns:
             Whether the request was made.
@@ -101,6 +109,7 @@ class Evictions:
                 content_type="application/json",
                 done=partial(self._answered, pod, reason, message, done),
                 timeout=_TIMEOUT,
+                wanted=wanted,
             )
         )
         return True

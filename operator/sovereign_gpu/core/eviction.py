@@ -148,6 +148,16 @@ def decide(judge: Judge, now: float, room: int, busy: Callable[[str], bool]) -> 
     return decision
 
 
+def still_due(judge: Judge, due: Evict) -> bool:
+    """Whether a pod that was due is guilty, and under the same notice, to this day."""
+    pod = judge.state.pods.get(due.pod.uid)
+    if pod is None or pod.notice != due.pod.notice or due.pod.uid not in judge.offences:
+        return False
+    waiting = _awaiting(judge)
+    wanted = _evicting(judge, pod, judge.offences[pod.uid])
+    return any(name in due.policies and name not in waiting for name in wanted)
+
+
 def _consider(judge: Judge, pod: Pod, now: float, decision: Decision, due: list[Evict]) -> None:
     offence = judge.offences.get(pod.uid)
     wanted = _evicting(judge, pod, offence)
