@@ -13,9 +13,9 @@ import statistics
 import time
 from dataclasses import replace
 
-from bench import audit, burst
 from bench import big_cluster as big
-from rig import bulk, users
+from bench import burst
+from rig import bulk, nodes, product, users
 from rig.client import Client, wait_for
 from rig.control_plane import Rig
 from sovereign_gpu import names
@@ -65,8 +65,8 @@ def in_process() -> dict[str, float]:
     everything(judge)
     found["one node, moved and back"] = timed(lambda: one_node(engine, judge))
     found["decision, nobody guilty"] = timed(lambda: decided(judge))
-    for name, nodes in (("4 %", MANY), ("all", big.NODES)):
-        for number in range(nodes):
+    for name, moved_nodes in (("4 %", MANY), ("all", big.NODES)):
+        for number in range(moved_nodes):
             relabel(engine, judge, f"gpu-{number:04d}", ABROAD)
         found[f"verdicts on {name} of the pods"] = timed(lambda: everything(judge))
         evicts(engine, judge)
@@ -130,33 +130,53 @@ def evicts(engine: Engine, judge: Judge) -> None:
 
 
 # --- on a cluster -----------------------------------------------------------------------------
-def on_a_cluster(pods: int, nodes: int, rounds: int) -> dict[str, list[float]]:
+def on_a_cluster(pods: int, count: int, rounds: int) -> dict[str, list[float]]:
     """Return the seconds from the first patch sent to the status that counts all pods there."""
-    with Rig("bench") as rig:
+    found: dict[str, list[float]] = {}
+    with Rig("bench-drift") as rig:
         rig.reset()
-        operator = burst.prepare(rig, nodes)
-        trail = audit.Trail(rig.audit_log)
-        trail.skip()
-        burst.create(rig, pods, owned=True)
-        burst.wait_bound(trail, pods)
+        names_of_nodes = nodes.create_nodes(rig, count, pool=burst.POOL)
+        fill(rig, pods, names_of_nodes)
+        operator = start(rig, pods)
         admin = rig.client(users.PLATFORM_ADMIN)
-        places: dict[str, int] = {}
-        for body in admin.items("/api/v1/pods"):
-            at = body["spec"]["nodeName"]
-            places[at] = places.get(at, 0) + 1
-        full = sorted(places, key=lambda name: -places[name])
-        found: dict[str, list[float]] = {}
-        for count in (FEW, MANY):
-            chosen = full[:count]
-            guilty = sum(places[name] for name in chosen)
-            times = found[f"{count} nodes, {guilty} of {pods} pods"] = []
+        for some in (FEW, MANY):
+            chosen, guilty = names_of_nodes[:some], some * big.GPUS_PER_NODE
+            times = found[f"{some} nodes, {guilty} of {pods} pods"] = []
             for _ in range(rounds):
                 times.append(round(moved(rig, admin, chosen, ABROAD, guilty), 3))
                 times.append(round(moved(rig, admin, chosen, big.REGION, 0), 3))
-                print(f"{count} nodes: away {times[-2]} s, back {times[-1]} s", flush=True)
+                print(f"{some} nodes: away {times[-2]} s, back {times[-1]} s", flush=True)
         operator.terminate()
         rig.destroy()
     return found
+
+
+def fill(rig: Rig, pods: int, places: list[str]) -> None:
+    """Create running pods before the product is there: nobody has to schedule or release them."""
+    admin = rig.client(users.PLATFORM_ADMIN)
+    for tenant in range(burst.TENANTS):
+        admin.apply(burst.namespace(tenant)).must()
+    bulk.send(rig, users.PLATFORM_ADMIN, (placed(n, places) for n in range(pods)))
+
+
+def placed(number: int, places: list[str]) -> bulk.Request:
+    """Return the request that creates a pod on its node."""
+    body = burst.pod(number, {})
+    body["spec"]["nodeName"] = places[number // big.GPUS_PER_NODE]
+    return "POST", f"/api/v1/namespaces/{body['metadata']['namespace']}/pods", body
+
+
+def start(rig: Rig, pods: int) -> product.OperatorProcess:
+    """Install the product and start the operator; it is ready and has counted all pods."""
+    admin = rig.client(users.PLATFORM_ADMIN)
+    product.install(rig)
+    for manifest in (burst.pool(), burst.policy(), *map(burst.quota, range(burst.TENANTS))):
+        admin.apply(manifest).must()
+    operator = product.OperatorProcess(rig).start()
+    path = "/apis/sovereign-gpu.io/v1alpha1/gpupools/" + burst.POOL
+    admin.wait(path, lambda o: o.get("status", {}).get("gpus", {}).get("counted") == pods, 300)
+    admin.wait(POLICY, lambda o: o.get("status", {}).get("violations", {}).get("now") == 0, 300)
+    return operator
 
 
 def moved(rig: Rig, admin: Client, chosen: list[str], region: str, violations: int) -> float:
