@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -41,16 +42,25 @@ _RBAC = "rbac.authorization.k8s.io"
 
 
 @dataclass(slots=True)
+class Typed:
+    """One command, in seconds: medians of its whole process."""
+
+    wall: float
+    cpu: float
+    """Its own; what is left of `wall` is the servers' time and the machine's other work."""
+
+
+@dataclass(slots=True)
 class Result:
     """What was measured, in seconds unless said otherwise."""
 
     pods: int
     nodes: int
     rounds: int
-    asked: dict[str, float] = field(default_factory=dict)
-    """Median per command, answered by the operator."""
-    alone: dict[str, float] = field(default_factory=dict)
-    """Median per command, worked out from the cluster."""
+    asked: dict[str, Typed] = field(default_factory=dict)
+    """Per command, answered by the operator."""
+    alone: dict[str, Typed] = field(default_factory=dict)
+    """Per command, worked out from the cluster."""
     never_fits_told: float = 0.0
     """Median time from creation to the reason on the pod."""
     quota_exhausted_told: float = 0.0
@@ -72,9 +82,10 @@ def main() -> None:
     burst.RESULTS.mkdir(exist_ok=True)
     path = burst.RESULTS / f"cli-{options.pods}.json"
     path.write_text(json.dumps(asdict(result), indent=1) + "\n")
-    print(f"{'command':<24} {'operator':>9} {'alone':>9}   medians of {result.rounds}, s")
-    for name, seconds in result.asked.items():
-        print(f"{name:<24} {seconds:9.2f} {result.alone[name]:9.2f}")
+    print(f"{'command':<24} {'operator':>9} {'(CPU)':>9} {'alone':>9} {'(CPU)':>9}   s, medians")
+    for name, asked in result.asked.items():
+        alone = result.alone[name]
+        print(f"{name:<24} {asked.wall:9.2f} {asked.cpu:9.2f} {alone.wall:9.2f} {alone.cpu:9.2f}")
     print(
         f"told: NeverFits after {result.never_fits_told:.2f} s (bar 1), "
         f"QuotaExhausted after {result.quota_exhausted_told:.2f} s (bar 5)"
@@ -85,6 +96,13 @@ def main() -> None:
 def measure(rig: Rig, result: Result) -> None:
     """Fill the cluster and type the commands."""
     operator = burst.prepare(rig, result.nodes)
+    try:
+        _measure(rig, result, operator)
+    finally:
+        operator.terminate()
+
+
+def _measure(rig: Rig, result: Result, operator: product.OperatorProcess) -> None:
     admin = rig.client(users.PLATFORM_ADMIN)
     for tenant in range(burst.TENANTS):
         quota = burst.quota(tenant)
@@ -108,9 +126,8 @@ def measure(rig: Rig, result: Result) -> None:
     for name, words in COMMANDS.items():
         result.asked[name] = _typed(kubeconfig, (*words, *way), result.rounds)
         result.alone[name] = _typed(kubeconfig, words, result.rounds)
-        print(f"{name}: {result.asked[name]:.2f} s, {result.alone[name]:.2f} s", flush=True)
+        print(f"{name}: {result.asked[name]}, alone {result.alone[name]}", flush=True)
     result.operator_peak_mib = burst.peak_mib(operator.pid)
-    operator.terminate()
 
 
 def _tells(event: dict[str, Any]) -> bool:
@@ -158,15 +175,15 @@ def _administrator(rig: Rig) -> Path:
     return rig.service_account_kubeconfig("default", "default")
 
 
-def _typed(kubeconfig: Path, words: tuple[str, ...], rounds: int) -> float:
+def _typed(kubeconfig: Path, words: tuple[str, ...], rounds: int) -> Typed:
     environment = {
         **os.environ,
         "PYTHONPATH": str(product.TREE / "operator"),
         "KUBECONFIG": str(kubeconfig),
     }
-    taken = []
+    wall, cpu = [], []
     for _ in range(rounds):
-        began = time.perf_counter()
+        began, before = time.perf_counter(), _children_cpu()
         done = subprocess.run(
             [sys.executable, "-m", "sovereign_gpu", *words],
             capture_output=True,
@@ -174,10 +191,16 @@ def _typed(kubeconfig: Path, words: tuple[str, ...], rounds: int) -> float:
             check=False,
             env=environment,
         )
-        taken.append(time.perf_counter() - began)
+        wall.append(time.perf_counter() - began)
+        cpu.append(_children_cpu() - before)
         if done.returncode not in _CODES or not done.stdout:
             raise SystemExit(f"{' '.join(words)}: {done.returncode} {done.stderr}")
-    return round(statistics.median(taken), 3)
+    return Typed(round(statistics.median(wall), 3), round(statistics.median(cpu), 3))
+
+
+def _children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":
