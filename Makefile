@@ -31,6 +31,18 @@ venv: $(VENV)/.complete ## Python packages, cached outside the tree
 rig-binaries: venv ## build etcd, Kubernetes, kwok and helm from pinned Go modules, cached
 	@$(PY) -m rig binaries
 
+.PHONY: kind-binaries
+kind-binaries: venv
+	@$(PY) -m rig binaries --profile kind
+
+.PHONY: kind-up
+kind-up: kind-binaries ## the cluster of kind-config.yaml, real kubelets in containers (root)
+	@$(PY) -m rig.kind up
+
+.PHONY: kind-down
+kind-down: kind-binaries ## delete it, and take back what the machine was changed for it
+	@$(PY) -m rig.kind down
+
 # --- the main job ------------------------------------------------------------------------
 .PHONY: demo
 demo: rig-binaries ## the whole story on 1,250 nodes; KEEP=1 leaves it running
@@ -106,4 +118,6 @@ bench: rig-binaries ## every figure that README quotes; about an hour
 	@$(PY) -m bench.burst --pods 10000
 	@$(PY) -m bench.backlog
 	@$(PY) -m bench.policies
+	@$(PY) -m bench.cli
 	@$(PY) -m bench.crash
+	@$(PY) -m bench.drift

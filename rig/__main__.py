@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rig import builder, releases
-from rig.binaries import DEFAULT_PROFILE, PROFILES
+from rig.binaries import DEFAULT_PROFILE, KIND, PROFILES
 from rig.control_plane import Rig, default_root
 from rig.errors import RigError
 
@@ -59,7 +59,7 @@ def _add_binaries(commands: Any) -> None:
     text = "build the binaries, or take them from elsewhere"
     command = commands.add_parser("binaries", help=text, description=text)
     command.set_defaults(act=_binaries)
-    command.add_argument("--profile", choices=PROFILES, default=DEFAULT_PROFILE)
+    command.add_argument("--profile", choices=(*PROFILES, KIND), default=DEFAULT_PROFILE)
     command.add_argument(
         "--from-directory",
         type=Path,

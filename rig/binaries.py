@@ -22,6 +22,8 @@ CACHE_VARIABLE: Final = "SOVEREIGN_GPU_CACHE"
 MODULES: Final = Path(__file__).parent / "modules"
 PROFILES: Final = ("1.36", "1.37")
 DEFAULT_PROFILE: Final = PROFILES[0]
+KIND: Final = "kind"
+"""Profile of clusters of containers: the default one's Kubernetes, and what runs on its nodes."""
 
 _KUBERNETES: Final = (
     "kube-apiserver",
@@ -33,6 +35,9 @@ _ETCD: Final = "go.etcd.io/etcd/server/v3"
 _KWOK: Final = "sigs.k8s.io/kwok"
 _HELM: Final = "helm.sh/helm/v4"
 _K8S: Final = "k8s.io/kubernetes"
+_NODE: Final = ("kubelet", "kubeadm", "kube-proxy")
+_COREDNS: Final = "github.com/coredns/coredns"
+_KIND: Final = "sigs.k8s.io/kind"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,15 @@ def binaries(profile: str) -> tuple[Binary, ...]:
 
     kwok and helm always come from the module of 1.36: they compile against its libraries.
     """
+    if profile == KIND:
+        common = (each for each in binaries(DEFAULT_PROFILE) if each.name != "kwok")
+        return (
+            *common,
+            *(Binary(each, KIND, f"{_K8S}/cmd/{each}", _K8S) for each in _NODE),
+            Binary("coredns", KIND, "./coredns", _COREDNS),
+            Binary("pause", KIND, "./pause", _K8S),
+            Binary("kind", KIND, _KIND, _KIND),
+        )
     if profile not in PROFILES:
         raise RigError(f"profile {profile!r}: there are {', '.join(PROFILES)}")
     kubernetes = f"kubernetes-{profile}"
@@ -84,10 +98,11 @@ def module_directory(module: str) -> Path:
 
 
 def module_digest(module: str) -> str:
-    """Return the digest of a wrapper module's pins."""
+    """Return the digest of a wrapper module: its pins, and its programs if it has any."""
     digest = hashlib.sha256()
-    for name in ("go.mod", "go.sum"):
-        digest.update((module_directory(module) / name).read_bytes())
+    directory = module_directory(module)
+    for path in (directory / "go.mod", directory / "go.sum", *sorted(directory.glob("*/*.go"))):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -130,6 +145,7 @@ def locate(profile: str, directory: Path | None = None) -> Path:
     if lacking:
         command = f"python -m rig binaries --profile {profile}"
         command = "make rig-binaries" if profile == DEFAULT_PROFILE else command
+        command = "make kind-binaries" if profile == KIND else command
         raise RigError(
             f"missing in {found}: {', '.join(lacking)}\n"
             f"build them with `{command}`, "
