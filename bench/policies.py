@@ -83,7 +83,7 @@ def _pod(name: str) -> dict[str, Any]:
 
 
 def kinds(rig: Rig, node: str, *, gated: bool) -> Iterator[tuple[str, list[bulk.Request]]]:
-    """Yield the four writes in the life of a pod."""
+    """Yield the four writes in the life of a pod, and the one that a node repeats."""
     uid = rig.client(users.PLATFORM_ADMIN).get(f"{SPACE}/gated").must()["metadata"]["uid"]
     dry = "?dryRun=All"
     yield "create", [("POST", SPACE + dry, _pod(f"p{i}")) for i in range(REQUESTS)]
@@ -97,6 +97,8 @@ def kinds(rig: Rig, node: str, *, gated: bool) -> Iterator[tuple[str, list[bulk.
     yield "binding", [("POST", f"{SPACE}/free/binding{dry}", binding)] * REQUESTS
     status = {"status": {"message": "governed" if gated else "free"}}
     yield "status", [("PATCH", f"{SPACE}/gated/status{dry}", status)] * REQUESTS
+    beat = {"status": {"phase": "governed" if gated else "free"}}
+    yield "node", [("PATCH", f"/api/v1/nodes/{node}/status{dry}", beat)] * REQUESTS
 
 
 def _release(uid: str, node: str) -> list[dict[str, Any]]:

@@ -24,16 +24,16 @@ def widths(text: str) -> list[float]:
 
 def test_bars_are_as_long_as_their_values() -> None:
     one, three, two = widths(svg.page("Page", [BARS]))
-    assert three == pytest.approx(3 * one, abs=0.1)
-    assert two == pytest.approx(2 * one, abs=0.1)
+    assert three == pytest.approx(3 * one, abs=0.2)
+    assert two == pytest.approx(2 * one, abs=0.2)
 
 
 def test_a_logarithmic_axis_gives_equal_room_to_equal_ratios() -> None:
     groups = (("x", (10.0,)), ("y", (100.0,)), ("z", (1000.0,)))
     chart = svg.Chart("L", "", ("a",), groups, logarithmic=True, start=1)
     ten, hundred, thousand = widths(svg.page("Page", [chart]))
-    assert hundred == pytest.approx(2 * ten, abs=0.1)
-    assert thousand == pytest.approx(3 * ten, abs=0.1)
+    assert hundred == pytest.approx(2 * ten, abs=0.2)
+    assert thousand == pytest.approx(3 * ten, abs=0.2)
 
 
 def test_words_are_escaped_and_numbers_keep_three_digits() -> None:

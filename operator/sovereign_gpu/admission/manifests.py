@@ -48,6 +48,9 @@ def policy_manifest(policy: Policy, literals: Mapping[str, str]) -> dict[str, An
         },
     }
     fill = {**CONSTANTS, **literals}
+    if policy.concerns:
+        condition = {"name": "concerns", "expression": _fill(policy.concerns, fill)}
+        spec["matchConditions"] = [condition]
     variables = [
         {"name": variable.name, "expression": _fill(variable.expression, fill)}
         for variable in used_variables(policy)

@@ -33,6 +33,10 @@ POLICY: Final = Policy(
     purpose="Nodes: pool and residency labels, place and taint of pool nodes.",
     match=(Match("", ("nodes", "nodes/status"), ("CREATE", "UPDATE")),),
     scope=Scope.EVERYWHERE,
+    # A node's status is large and written every few minutes, its labels and taints seldom are.
+    concerns="oldObject == null || request.userInfo.username == $operatorUser"
+    " || object.metadata.?labels != oldObject.metadata.?labels"
+    " || object.spec.?taints != oldObject.spec.?taints",
     variables=(
         *cel.META,
         *cel.OLD_META,

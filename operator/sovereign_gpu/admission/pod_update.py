@@ -147,6 +147,10 @@ STATUS: Final = Policy(
     purpose="Status writes carry labels and annotations: ours stay; the operator writes its own.",
     match=(Match("", ("pods/status",), ("UPDATE",)),),
     scope=Scope.EVERYWHERE,
+    # Kubelets write every pod's status several times, and never its labels.
+    concerns="request.userInfo.username == $operatorUser"
+    " || object.metadata.?labels != oldObject.metadata.?labels"
+    " || object.metadata.?annotations != oldObject.metadata.?annotations",
     variables=(
         *_VARIABLES,
         Variable(
