@@ -177,7 +177,10 @@ def test_a_pod_that_is_larger_than_any_node_never_fits(situations: Situations) -
 def test_a_cordoned_node_gives_nothing_to_a_full_pool(situations: Situations) -> None:
     site = situations.site
     message = situations.told("PoolFull")
-    assert message == f"asks for 2 GPUs; pool {site.name('full')} has 0 free on usable nodes"
+    assert message == (
+        f"asks for 2 GPUs; pool {site.name('full')} has 0 free on usable nodes; "
+        "8 GPUs of the pool are lost to faults of nodes"
+    )
 
     cordoned = next(
         name
