@@ -107,7 +107,7 @@ format: venv ## apply the formatter and write generated files anew
 
 .PHONY: pins
 pins: ## compile requirements/*.in anew (needs uv)
-	@for name in operator dev go; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/$$name.in -o requirements/$$name.txt; done
+	@for name in operator dev go build; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/$$name.in -o requirements/$$name.txt; done
 
 # --- measurements ------------------------------------------------------------------------
 .PHONY: bench

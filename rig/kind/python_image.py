@@ -1,0 +1,164 @@
+"""Images of Python programs, without an engine: Debian's interpreter, pinned wheels, our code.
+
+They hold no shell and no package manager, and run as nobody. `Dockerfile` makes the same image of
+the product where a registry can be reached.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rig.binaries import architecture
+from rig.kind import archive, rootfs
+from rig.kind.paths import LABEL, TREE, digest, state_directory
+from rig.kind.shell import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PYTHON = "python3.11"
+VERSION = "3.11"
+# Version of the C library that the tree has; wheels may be built for any older one.
+GLIBC = range(17, 37)
+USER = "65532:65532"
+APPLICATION = "/opt/app"
+_PACKAGES = (
+    *rootfs.PYTHON_PACKAGES,
+    *("libc6", "libgcc-s1", "libssl3", "zlib1g", "libexpat1", "libffi8", "libbz2-1.0"),
+    *("liblzma5", "libuuid1", "libcrypt1"),
+)
+# Character sets of the C library: Python has its own.
+_LEFT_OUT = ("usr/lib/*/gconv",)
+_PASSWD = b"nobody:x:65532:65532:nobody:/:/nonexistent\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A Python program that is to become an image.
+
+    Attributes:
+        image: name of the image, with tag.
+        arguments: of the interpreter.
+        requirements: pinned and hashed packages; none when omitted.
+        sources: directories of code, by where they belong below the application's.
+        wheel: source tree whose wheel is installed; none when omitted.
+        user: `uid:gid`.
+    """
+
+    image: str
+    arguments: tuple[str, ...] = ()
+    requirements: Path | None = None
+    sources: Mapping[str, Path] = field(default_factory=dict)
+    wheel: Path | None = None
+    user: str = USER
+
+
+def python_image(program: Program, say: Callable[[str], None]) -> Path:
+    """Return the archive of a program's image, made first if it is not there.
+
+    Raises:
+        RigError: a package could not be fetched, or the code does not compile.
+    """
+    tree = rootfs.rootfs(say)
+    name = program.image.rpartition("/")[2].replace(":", "-")
+    target = state_directory() / "images" / f"{name}-{_key(program, tree)}.tar"
+    if target.exists():
+        return target
+    say(f"making the image {program.image}")
+    work = target.with_suffix(".tmp")
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        root = work / "root"
+        _interpreter(tree, root)
+        application = root / APPLICATION.lstrip("/")
+        application.mkdir(parents=True)
+        _fill(program, application, work)
+        # Made once here instead of at every start: the file system of the container is read-only.
+        compiler = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
+        run("chroot", root, f"/usr/bin/{PYTHON}", *compiler, f"/usr/lib/{PYTHON}", APPLICATION)
+        layer = archive.Layer()
+        layer.add_tree("", root)
+        layer.directory("/tmp", 0o1777)  # noqa: S108 - a directory of the image
+        for older in target.parent.glob(f"{name}-*.tar"):
+            older.unlink()
+        archive.write(target, _image(program), layer)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+def _key(program: Program, tree: Path) -> str:
+    parts: list[str | bytes | Path] = [tree.name, repr(program), Path(__file__)]
+    parts.append(Path(archive.__file__ or ""))
+    if program.requirements:
+        parts.append(program.requirements)
+    if program.wheel:
+        parts += [program.wheel / "pyproject.toml", program.wheel / "operator"]
+    return digest(*parts, *program.sources.values())
+
+
+def _image(program: Program) -> archive.Image:
+    return archive.Image(
+        program.image,
+        (f"/usr/bin/{PYTHON}", *program.arguments),
+        program.user,
+        {"PYTHONPATH": APPLICATION, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"},
+        {LABEL: "image"},
+    )
+
+
+def _interpreter(tree: Path, root: Path) -> None:
+    layer = rootfs.package_layer(tree, _PACKAGES)
+    layer.link("/usr/bin/python3", PYTHON)
+    layer.add("/etc/passwd", _PASSWD)
+    root.mkdir(parents=True)
+    layer.write(root.with_suffix(".layer"))
+    run("tar", "--extract", "--file", root.with_suffix(".layer"), "--directory", root)
+    for pattern in _LEFT_OUT:
+        for path in root.glob(pattern):
+            shutil.rmtree(path)
+
+
+def _fill(program: Program, application: Path, work: Path) -> None:
+    if program.requirements:
+        _pip("--requirement", program.requirements, "--require-hashes", target=application)
+    if program.wheel:
+        wheel = _wheel(program.wheel, work)
+        _pip("--no-deps", "--no-index", wheel, target=application)
+    for place, source in program.sources.items():
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, application / place, ignore=ignored, dirs_exist_ok=True)
+    # Its scripts name the interpreter of this machine.
+    shutil.rmtree(application / "bin", ignore_errors=True)
+
+
+def _wheel(tree: Path, work: Path) -> Path:
+    tools = work / "tools"
+    pins = TREE / "requirements" / "build.txt"
+    _own_pip("install", "--require-hashes", "--target", tools, "--requirement", pins)
+    environment = os.environ | {"PYTHONPATH": str(tools), "SOURCE_DATE_EPOCH": "315532800"}
+    build = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", work, tree)
+    _own_pip(*build, environment=environment)
+    return next(work.glob("*.whl"))
+
+
+def _pip(*arguments: str | Path, target: Path) -> None:
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}[architecture()]
+    tags = [f"manylinux_2_{minor}_{machine}" for minor in GLIBC]
+    platforms = [
+        part for tag in (*tags, f"manylinux2014_{machine}") for part in ("--platform", tag)
+    ]
+    _own_pip(
+        *("install", "--no-compile", "--only-binary=:all:", "--target", target),
+        *("--implementation", "cp", "--python-version", VERSION, *platforms, *arguments),
+    )
+
+
+def _own_pip(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> None:
+    quiet = ("-m", "pip", "--quiet", "--disable-pip-version-check")
+    run(sys.executable, *quiet, *arguments, env=environment)
