@@ -33,11 +33,13 @@ def _cordon(site: Site, node: str, *, cordoned: bool) -> None:
     site.admin.patch(f"/api/v1/nodes/{node}", body).must()
 
 
-def _job(tenant: Tenant) -> None:
-    spec = {"template": {"spec": pod("train", gpus=2)["spec"]}}
+def _job(tenant: Tenant, **spec: Any) -> str:
+    """Create a job and return its path."""
+    spec["template"] = {"spec": pod("train", gpus=2)["spec"]}
     body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "train"}, "spec": spec}
     path = f"/apis/batch/v1/namespaces/{tenant.namespace}/jobs"
     tenant.client.create(path, body).must()
+    return f"{path}/train"
 
 
 def _pod(site: Site, tenant: Tenant, fits: Callable[[Any], Any], seconds: float) -> Any:
@@ -102,7 +104,7 @@ def test_a_node_that_is_lost_right_after_the_release(site: Site, lost: str) -> N
     site.undo(f"/api/v1/nodes/{node}")
     _takes(site, node, 0)
     site.pool_status(pool, lambda s: s["gpus"]["free"] == 8)
-    _job(tenant)
+    job = _job(tenant)
     first = _pod(site, tenant, lambda each: not is_gated(each), 30)
     assert decision(first)["node"] == node
     if lost == "deleted":
@@ -113,3 +115,27 @@ def test_a_node_that_is_lost_right_after_the_release(site: Site, lost: str) -> N
     second = _pod(site, tenant, lambda each: each["spec"].get("nodeName"), PATIENCE)
     assert second["spec"]["nodeName"] == site.nodes[0]
     assert len(_told(site, tenant)) == 1
+    site.admin.wait(job, lambda each: each["status"].get("failed") == 1)
+
+
+def test_a_job_that_ignores_disruptions_does_not_count_what_was_given_up(site: Site) -> None:
+    pool, policy = site.pool(), site.policy()
+    tenant = site.tenant("acme", {pool: 8}, [policy])
+    (node,) = site.nodes
+    _takes(site, node, 0)
+    disrupted = {"type": "DisruptionTarget", "status": "True"}
+    rules = [{"action": "Ignore", "onPodConditions": [disrupted]}]
+    try:
+        job = _job(tenant, backoffLimit=0, podFailurePolicy={"rules": rules})
+        first = _pod(site, tenant, lambda each: not is_gated(each), 30)
+        _pod(
+            site,
+            tenant,
+            lambda each: each["metadata"]["uid"] != first["metadata"]["uid"],
+            PATIENCE,
+        )
+    finally:
+        _takes(site, node, 110)
+    _pod(site, tenant, lambda each: each["spec"].get("nodeName"), PATIENCE)
+    status = site.admin.get(job).must()["status"]
+    assert (status["active"], status.get("failed", 0)) == (1, 0)

@@ -165,6 +165,28 @@ def test_a_pool_that_counts_another_condition_judges_its_nodes_anew() -> None:
     assert made.faults == health.FaultBook()
 
 
+class CountingBook(health.FaultBook):
+    """Counts how often nodes are judged."""
+
+    judged = 0
+
+    def put(self, node: Node, pool: Pool) -> None:
+        CountingBook.judged += 1
+        super().put(node, pool)
+
+
+def test_a_node_is_judged_when_it_changes_and_not_when_pods_come_and_go() -> None:
+    made = engine()
+    made.faults = CountingBook()
+    for each in (node("n1"), node("n2"), node("n1"), node("n1", ready=False), node("n1")):
+        made.put_node(each)
+    pods = [pod(1) for _ in range(8)]
+    put(made, *pods)
+    for each in pods:
+        made.remove_pod(each.uid)
+    assert CountingBook.judged == 4
+
+
 # --- which machine it is --------------------------------------------------------------------
 def _known(of: Node) -> Node:
     labels = {**of.labels, names.NODE_MACHINE_LABEL: health.identity(of)}

@@ -257,8 +257,9 @@ class Waiting(Status):
             description=(
                 "Why pods wait; the same word is on the pods and in the metrics. Held, "
                 "QuotaExhausted, GuaranteeLent, PoolFull and Fragmented pass by themselves; "
-                "TenantQuotaMissing, PolicyMissing, NoEligiblePool, NeverFits and CannotBind "
-                "need somebody to change something."
+                "TenantQuotaMissing, PolicyMissing, NoEligiblePool and NeverFits need somebody "
+                "to change something. CannotBind passes where an owner makes a new pod; a pod "
+                "without one waits until it is deleted."
             )
         ),
     ]
