@@ -22,7 +22,8 @@ from statistics import mean
 from typing import NamedTuple, Protocol
 
 from bench import traces
-from sovereign_gpu.core.packing import DEVICE, Ask, Mix, Room, Shelves, ways, whole
+from sovereign_gpu.core.packing import DEVICE, Ask, Mix, Room, ways, whole
+from sovereign_gpu.core.shelves import Shelves
 
 RESULTS = Path(__file__).parent / "results" / "openb.json"
 LISTS = ("default", "multigpu20", "multigpu40", "gpuspec20")

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 
 from sovereign_gpu import names
 from sovereign_gpu.core.engine import Engine
+from sovereign_gpu.core.placement import ask
 from tests.core import reference
 from tests.core.oracle import Shown, check
 
@@ -25,6 +26,8 @@ def audit(engine: Engine, shown: Shown) -> None:
 def _pools(engine: Engine, shown: Shown) -> None:
     check(engine.nodes == shown.nodes, "nodes differ")
     check(engine.pods == shown.pods, "pods differ")
+    asked = Counter(ask(p.demand, p.constraints) for p in shown.pods.values() if p.demand.gpus)
+    check(engine.mix.asks == asked, "mix", engine.mix.asks, "instead of", asked)
     check(set(engine.clashes) == reference.out_of_force(shown.pools.values()), "clashes")
     for node in shown.nodes.values():
         claims = reference.claims(node, shown.pools.values())
@@ -189,6 +192,7 @@ def nothing_is_left(engine: Engine) -> None:
         "faults": engine.faults.of,
         "lost": engine.faults.lost,
         "fault shares": engine.faults._share,  # noqa: SLF001
+        "mix": engine.mix.asks,
         "census": engine.census._of,  # noqa: SLF001
         "sizes": engine.census._sizes,  # noqa: SLF001
         "bits": engine.feasible.bits,

@@ -1,30 +1,43 @@
-"""The fullest node that still fits is chosen, by GPUs, CPU and memory."""
+"""A floor counts what is free on its nodes and names the one that `packing` chooses."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sovereign_gpu import names
 from sovereign_gpu.core.ledger import Load
-from sovereign_gpu.core.model import Resources
-from sovereign_gpu.core.placement import Census, Floor, Seat, seat
-from tests.core.build import node
+from sovereign_gpu.core.model import Constraints, NodeTerm, Requirement, Resources
+from sovereign_gpu.core.packing import DEVICE, Ask
+from sovereign_gpu.core.placement import Census, Floor, Seat, ask, seat
+from tests.core.build import engine, node, pod, put
 
 
-def place(number: int, gpus: int, cpu: int, memory: int) -> Seat:
+def place(number: int, gpus: int, cpu: int, memory: int, taken: int = 0) -> Seat:
     found = node(f"n{number}", gpus, cpu=cpu, memory=memory)
-    return seat(found, 1 << number, None)
+    return seat(found, 1 << number, Load(gpus=min(gpus, taken)))
 
 
 _places = st.builds(
-    place, st.integers(0, 5), st.integers(0, 4), st.integers(0, 3), st.integers(0, 3)
+    place,
+    st.integers(0, 5),
+    st.integers(0, 4),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.integers(0, 3),
 )
 _changes = st.lists(_places | st.integers(0, 5).map(lambda n: f"n{n}"), max_size=12)
 _demands = st.builds(Resources, st.integers(0, 4), st.integers(0, 3), st.integers(0, 3))
 
 
+def fits(found: Seat, demand: Resources, allowed: int) -> bool:
+    enough = all(have >= need for have, need in zip(found.free, demand, strict=True))
+    return bool(found.bit & allowed) and enough
+
+
 @given(_changes, st.lists(st.tuples(_demands, st.integers(0, 63)), min_size=1, max_size=4))
-def test_the_choice_is_a_fullest_of_all_that_fit(
+def test_a_node_is_named_if_and_only_if_the_demand_fits_one(
     changes: list[Seat | str], asked: list[tuple[Resources, int]]
 ) -> None:
     floor, seats = Floor(), dict[str, Seat]()
@@ -36,22 +49,20 @@ def test_the_choice_is_a_fullest_of_all_that_fit(
             floor.put(change.node.name, change)
             seats[change.node.name] = change
         for demand, allowed in asked:
-            fitting = {
-                name: s.free.gpus
-                for name, s in seats.items()
-                if s.bit & allowed and all(a >= d for a, d in zip(s.free, demand, strict=True))
-            }
+            fitting = {name for name, s in seats.items() if fits(s, demand, allowed)}
             found = floor.choose(demand, allowed)
             assert (found is None) == (not fitting)
             if found is not None:
-                assert found.free.gpus == fitting[found.node.name] == min(fitting.values())
+                assert found.node.name in fitting
                 spares = floor.spares(demand, allowed, found.node.name, 2)
-                others = fitting.keys() - {found.node.name}
+                others = fitting - {found.node.name}
                 assert len(set(spares)) == len(spares) == min(2, len(others))
                 assert set(spares) <= others
     assert floor.largest() == max((s.free.gpus for s in seats.values()), default=0)
     assert floor.spare == sum(s.spare for s in seats.values())
-    assert floor.whole_nodes_free() == sum(1 for s in seats.values() if s.free.gpus)
+    untouched = [s for s in seats.values() if s.free.gpus == s.node.allocatable.gpus]
+    assert floor.whole_nodes_free() == sum(1 for s in untouched if s.free.gpus)
+    assert floor.nodes() == sum(s.bit for s in seats.values())
 
 
 def test_a_node_that_lost_devices_below_its_load_has_nothing_free_and_owes_nothing() -> None:
@@ -63,6 +74,41 @@ def test_a_node_that_lost_devices_below_its_load_has_nothing_free_and_owes_nothi
 def test_reservations_are_not_free_and_not_bound() -> None:
     found = seat(node(gpus=8), 1, Load(gpus=6, cpu=0, memory=0, bound_gpus=2))
     assert (found.free.gpus, found.spare) == (2, 6)
+
+
+def _wants(*models: str, operator: str = "In") -> Requirement:
+    return Requirement(names.PRODUCT_LABEL, operator, models)
+
+
+@pytest.mark.parametrize(
+    ("constraints", "models"),
+    [
+        (Constraints(), ()),
+        (Constraints(selector=(("zone", "a"),)), ()),
+        (Constraints(selector=(("zone", "a"), (names.PRODUCT_LABEL, "B200"))), ("B200",)),
+        (Constraints(terms=(NodeTerm((_wants("H100", "B200"),)),)), ("B200", "H100")),
+        (Constraints(terms=(NodeTerm((_wants("H100"),)), NodeTerm((_wants("B200"),)))),
+         ("B200", "H100")),
+        (Constraints(terms=(NodeTerm((_wants("H100"),)), NodeTerm())), ()),
+        (Constraints(terms=(NodeTerm((_wants("H100", operator="NotIn"),)),)), ()),
+    ],
+)  # fmt: skip
+def test_the_models_that_a_pod_may_have_are_read_from_its_constraints(
+    constraints: Constraints, models: tuple[str, ...]
+) -> None:
+    assert ask(Resources(2, 3, 4), constraints) == Ask(2, DEVICE, 3, 4, models)
+    assert ask(Resources(0, 3, 4)) == Ask(0, 0, 3, 4)
+
+
+def test_what_waits_and_runs_decides_what_room_is_kept_for() -> None:
+    # Both nodes have a GPU free for a pod that asks for no CPU; only n1 has CPU for the others.
+    made = engine(node("n1", gpus=2, cpu=16_000), node("n2", gpus=4, cpu=2_000))
+    made.put_pod(pod(1, "gpu-operator", gates=(), node="n1"))
+    made.put_pod(pod(1, "gpu-operator", gates=(), node="n2"))
+    for _ in range(40):
+        made.put_pod(pod(1, "elsewhere", cpu=8_000, gates=("example.com/later",)))
+    (release,) = put(made, pod(1))
+    assert release.node == "n2"
 
 
 def test_what_the_best_node_had_is_forgotten_with_it() -> None:

@@ -1,7 +1,7 @@
 """Which node of a pool a pod may count on.
 
-A floor knows the usable nodes of a pool by name and what is free on them; `packing` knows them by
-what is free and makes the choice. Here devices are whole.
+A floor knows the usable nodes of a pool by name, its `shelves` by what is free, and make the
+choice by the rule of `packing`. Here devices are whole.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from itertools import islice
 
 from sovereign_gpu.core.ledger import Load
 from sovereign_gpu.core.model import Constraints, Node, Resources
-from sovereign_gpu.core.packing import DEVICE, Ask, Room, Shelves, whole
+from sovereign_gpu.core.packing import DEVICE, Ask, Room, whole
+from sovereign_gpu.core.shelves import Shelves
 from sovereign_gpu.names import PRODUCT_LABEL
 
 _NO_LOAD = Load()

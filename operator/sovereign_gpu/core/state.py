@@ -19,9 +19,10 @@ from sovereign_gpu.core.health import FaultBook
 from sovereign_gpu.core.ledger import FOREIGN, Charge, Ledger
 from sovereign_gpu.core.lending import Lending
 from sovereign_gpu.core.model import Namespace, Node, Pod, Policy, Pool, Resources, Tenant, Wait
-from sovereign_gpu.core.packing import Mix, Shelves
+from sovereign_gpu.core.packing import Mix
 from sovereign_gpu.core.placement import Census, Floor, ask, seat
 from sovereign_gpu.core.queue import Queue
+from sovereign_gpu.core.shelves import Shelves
 from sovereign_gpu.names import GATE
 
 
@@ -175,6 +176,13 @@ class State:
         before = self.ledger.charges.get(uid)
         if before == charge:
             return
+        had = {each.pool: self._lendable(each.pool) for each in (before, charge) if each}
+        self._book(uid, before, charge)
+        for pool, gpus in had.items():
+            if self._lendable(pool) > gpus:
+                self._wake(pool)  # what was kept from borrowers is used elsewhere
+
+    def _book(self, uid: str, before: Charge | None, charge: Charge | None) -> None:
         had = self.spare(before.pool) if before else 0
         self.ledger.put(uid, charge)
         for key in {(each.tenant, each.pool) for each in (before, charge) if each is not None}:
@@ -184,8 +192,6 @@ class State:
         if before is None:
             if charge is not None and charge.node:
                 self._reseat(charge.node)
-            if charge is not None and self.claims.pools_of(charge.tenant):
-                self.due.add(charge.tenant)  # it may claim too much now
             return
         for node in {before.node, charge.node if charge else ""} - {""}:
             self._reseat(node)
@@ -204,6 +210,9 @@ class State:
         """GPUs on usable nodes of the pool that are neither bound nor released; may be below 0."""
         floor = self.floors.get(pool)
         return (floor.spare if floor else 0) - self.ledger.reserved_in.get(pool, 0)
+
+    def _lendable(self, pool: str) -> int:
+        return self.spare(pool) - self.lending.kept.get(pool, 0)
 
     def _wake(self, pool: str) -> None:
         self.due |= self.blocked.pop(pool, set())
