@@ -238,11 +238,12 @@ class PoolPlacement(Spec):
         Literal["Keep", "Delete"],
         Field(
             description=(
-                "What becomes of a released pod without a controller that cannot be bound any "
-                "more, because its nodes were lost or filled by others. Keep: it stays, and "
-                "stays charged, until its owner deletes it. Delete: the operator deletes it, "
-                "so that its GPUs are free again; nobody makes a new one. Pods with a "
-                "controller are deleted in either case, so that their controller makes a new one."
+                "What becomes of a released pod without a controller that none of the nodes it "
+                "is tied to will take any more, because they were lost or filled by others. "
+                "Keep: it stays, and stays charged, until its owner deletes it. Delete: the "
+                "operator deletes it, so that its GPUs are free again; nobody makes a new one. "
+                "Pods with a controller are deleted in either case: a new one is made. "
+                "Pods that are tied to nothing but the pool stay, since they may still be bound."
             )
         ),
     ] = "Keep"
