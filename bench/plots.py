@@ -164,6 +164,34 @@ def crash(found: Mapping[str, Any]) -> svg.Chart:
     )
 
 
+def drift(found: Mapping[str, Any]) -> svg.Chart:
+    """How soon a relabelled node shows in the status."""
+    return svg.Chart(
+        "Drift: seconds from a node's new label to the status",
+        "python -m bench.drift; medians; bar 5 s",
+        ("label to status",),
+        tuple(
+            (what.partition(",")[0] + " relabelled", (statistics.median(times),))
+            for what, times in found["label change to status, s"].items()
+        ),
+        unit=" s",
+    )
+
+
+def commands(found: Mapping[str, Any]) -> svg.Chart:
+    """How long the commands take."""
+    return svg.Chart(
+        f"Commands: seconds from start to end, {found['pods']:,} pods",
+        "python -m bench.cli; medians of the whole process; bar 1 s",
+        ("answered by the operator", "operator down: from the cluster"),
+        tuple(
+            (name, (asked["wall"], found["alone"][name]["wall"]))
+            for name, asked in found["asked"].items()
+        ),
+        unit=" s",
+    )
+
+
 CHARTS: tuple[tuple[str, Callable[[Any], svg.Chart]], ...] = (
     ("openb.json", packing),
     ("philly.json", waits),
@@ -172,6 +200,8 @@ CHARTS: tuple[tuple[str, Callable[[Any], svg.Chart]], ...] = (
     ("policies.json", policies),
     ("engine.json", engine),
     ("backlog-3000.json", backlog),
+    ("drift.json", drift),
+    ("cli-10000.json", commands),
     ("crash-2000.json", crash),
 )
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import heapq
 import math
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -87,8 +86,6 @@ class Replay:
     starts: dict[int, int] = field(default_factory=dict)
     """When each job started, by its number."""
     releases: int = 0
-    deciding: float = 0.0
-    """Seconds that the engine took, by the wall clock."""
     _now: int = 0
     _jobs: dict[str, Job] = field(default_factory=dict)
     """Of the waiting pods of single-pod jobs, by uid."""
@@ -114,7 +111,6 @@ class Replay:
             moments = [waiting[-1].submitted] if waiting else []
             moments += [self._ends[0][0]] if self._ends else []
             self._now = min(moments)
-            began = time.perf_counter()
             self.engine.advance(self._now)
             while self._ends and self._ends[0][0] <= self._now:
                 self._end(heapq.heappop(self._ends)[2])
@@ -123,7 +119,6 @@ class Replay:
             self._keep()
             self._plan()
             self._try_gangs()
-            self.deciding += time.perf_counter() - began
         if self._jobs or self._gangs:
             raise ValueError(f"{len(self._jobs) + len(self._gangs)} jobs never started")
 
