@@ -83,14 +83,18 @@ test-unit: venv ## pure core, models, telemetry, commands
 	@$(RUN) tests/core tests/api tests/telemetry tests/controller tests/cli tests/bench
 
 .PHONY: test-contract
-test-contract: venv ## informer, writer, lease and read API against a scripted API server
+test-contract: venv ## informer, writer, lease, read API, device plugin against scripted servers
 	@echo "==> contract tests"
-	@$(RUN) tests/cluster tests/contract tests/readapi
+	@$(RUN) tests/cluster tests/contract tests/readapi tests/fake_gpu --ignore=tests/fake_gpu/api_server
 
 .PHONY: test-control-plane
 test-control-plane: rig-binaries ## policies, chart and operator on a real control plane
 	@echo "==> control plane tests"
-	@$(RUN) tests/rig tests/control_plane tests/admission tests/chart
+	@$(RUN) tests/rig tests/control_plane tests/admission tests/chart tests/fake_gpu/api_server
+
+.PHONY: device-plugin-torture
+device-plugin-torture: rig-binaries ## two hundred restarts, deaths and flaps of kubelet and device plugin
+	@DEVICE_PLUGIN_FAULTS=200 $(PY) -m pytest tests/fake_gpu/api_server/test_torture.py --log-cli-level=INFO
 
 .PHONY: coverage
 coverage: venv ## of the rungs that ran
@@ -107,7 +111,7 @@ format: venv ## apply the formatter and write generated files anew
 
 .PHONY: pins
 pins: ## compile requirements/*.in anew (needs uv)
-	@for name in operator dev go build; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/$$name.in -o requirements/$$name.txt; done
+	@for name in operator dev go build fake-gpu; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/$$name.in -o requirements/$$name.txt; done
 
 # --- measurements ------------------------------------------------------------------------
 .PHONY: bench
