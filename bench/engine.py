@@ -17,6 +17,7 @@ import tracemalloc
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 from bench import big_cluster as big
 from sovereign_gpu.core import drift, report
@@ -72,6 +73,29 @@ def from_nothing() -> dict[str, float]:
         "deciding, s": end - queued,
         "in all, s": end - start,
     }
+
+
+def _one_of_its_own(number: int) -> Pod:
+    cpu, memory = 4000 + number * 7919 % 16_000, 20 * big.GIB + number * 104_729 % (16 * big.GIB)
+    return big.pod(number, cpu=cpu, memory=memory)
+
+
+def nodes_all_different() -> dict[str, float]:
+    """Place pods that each ask for other CPU and memory, so that no two nodes are free alike."""
+    pods = [_one_of_its_own(n) for n in range(big.PODS)]
+    gc.collect()
+    start = time.perf_counter()
+    engine = big.engine(guaranteed=2 * big.PODS)
+    releases = fill(engine, pods)
+    taken = time.perf_counter() - start
+    settle(engine, releases)
+    running = [each.pod for each in releases]
+    Random(1).shuffle(running)  # noqa: S311 – repeatable on purpose
+    for pod in running[: big.PODS // 2]:
+        engine.remove_pod(pod.uid)
+    arriving = (_one_of_its_own(n) for n in range(20_000, 20_000 + _CHANGES))
+    figures = changes(engine, running[big.PODS // 2 :], arriving)
+    return {"10,000 pods from nothing, s": taken, **figures}
 
 
 def restart() -> dict[str, float]:
@@ -244,6 +268,7 @@ def memory() -> dict[str, float]:
 
 CASES: tuple[Callable[[], dict[str, float]], ...] = (
     from_nothing,
+    nodes_all_different,
     restart,
     one_change,
     many_sizes,

@@ -321,9 +321,13 @@ def test_few_shapes_stand_for_many_pods_that_differ_a_little() -> None:
 
 
 def test_no_more_is_remembered_than_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sovereign_gpu.core.packing._MOST_REMEMBERED", 4)
+    for module in ("packing", "shelves"):
+        monkeypatch.setattr(f"sovereign_gpu.core.{module}.MOST_REMEMBERED", 4)
     gauge = weighed([(one(), 1)], [node(8)])
     for cpu in range(40):
         assert gauge.worth(node(1 + cpu % 8, cpu=cpu)) == gauge.worth(node(1 + cpu % 8, cpu=cpu))
         assert len(gauge._known) <= 4  # noqa: SLF001
         assert len(gauge._rows) <= 4  # noqa: SLF001
+    shelves = hall(*[node(gpus) for gpus in range(9)])
+    assert put(shelves, *[one()] * 36) == [n for n in range(1, 8) for _ in range(n)] + [8] * 8
+    assert len(shelves._ways) <= 4  # noqa: SLF001

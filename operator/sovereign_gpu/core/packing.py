@@ -30,7 +30,8 @@ _FINE = 1 << 100
 _WHOLE = _ONE >> 8
 """Weight of a node of which nothing is taken: it breaks ties and outweighs no real demand."""
 _MOST_SHAPES = 64
-_MOST_REMEMBERED = 1 << 15
+MOST_REMEMBERED = 1 << 15
+"""Answers kept of one kind; at the bound they are forgotten and found again."""
 _FEWEST_NEWS = 32
 """Pods that come or go before shapes are weighed anew; of many pods, a half of them."""
 
@@ -182,7 +183,7 @@ class Gauge:
         """Return how much of the room typical pods could use, in weighted units."""
         known = self._known.get(room)
         if known is None:
-            if len(self._known) >= _MOST_REMEMBERED:
+            if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
             known = self._known[room] = self._measure(room)
         return known
@@ -212,7 +213,7 @@ class Gauge:
         """Return what each shape could do with the devices of a node of this kind."""
         rows = self._rows.get((devices, kind))
         if rows is None:
-            if len(self._rows) >= _MOST_REMEMBERED:
+            if len(self._rows) >= MOST_REMEMBERED:
                 self._rows.clear()
             rows = self._rows[devices, kind] = [
                 row

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sovereign_gpu.core.packing import Ask, Devices, Gauge, Mix, Room, ways
+from sovereign_gpu.core.packing import MOST_REMEMBERED, Ask, Devices, Gauge, Mix, Room, ways
 
 
 class Choice(NamedTuple):
@@ -26,8 +26,6 @@ class Choice(NamedTuple):
 class _Shelf:
     """Nodes whose devices are free alike, ordered by worth, then CPU, then memory."""
 
-    ways: dict[tuple[int, int], tuple[list[Devices], int]] = field(default_factory=dict)
-    """By count and units asked for: what may be left, and what that is worth at most."""
     order: list[tuple[int, Room]] = field(default_factory=list)
     nodes: dict[Room, int] = field(default_factory=dict)
     """A bit for each node."""
@@ -82,6 +80,10 @@ class Shelves:
     _order: list[tuple[int, Devices, int, str]] = field(default_factory=list)
     """The keys, fewest free units first."""
     _sizes: Counter[tuple[int, str]] = field(default_factory=Counter)
+    _ways: dict[tuple[int, int, Devices, int, str], tuple[list[Devices], int]] = field(
+        default_factory=dict
+    )
+    """What may be left of devices when some are taken, and what that is worth at most."""
     _version: int = 0
 
     def put(self, room: Room, bit: int) -> None:
@@ -152,20 +154,21 @@ class Shelves:
         for _, devices, size, kind in self._order[bisect_left(self._order, (count * units,)) :]:
             if kinds and kind not in kinds:
                 continue
-            shelf = self._by[devices, size, kind]
-            known = shelf.ways.get((count, units))
+            known = self._ways.get((count, units, devices, size, kind))
             if known is None:
+                if len(self._ways) >= MOST_REMEMBERED:
+                    self._ways.clear()
                 left = ways(ask, devices)
                 most = max((self.gauge.ceiling(each, size, kind) for each in left), default=0)
-                known = shelf.ways[count, units] = left, most
+                known = self._ways[count, units, devices, size, kind] = left, most
             if known[0]:
-                yield shelf, *known
+                yield self._by[devices, size, kind], *known
 
     def _weigh(self) -> None:
         self._version = self.mix.version
         self.gauge.weigh(self.mix.typical(), self._sizes)
+        self._ways.clear()
         for shelf in self._by.values():
-            shelf.ways.clear()
             shelf.order = sorted((self.gauge.worth(room), room) for room in shelf.nodes)
 
 
