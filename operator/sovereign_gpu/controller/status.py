@@ -18,6 +18,7 @@ from sovereign_gpu.core import explain, report
 from sovereign_gpu.core.engine import Engine
 
 _MOST_ROWS = 64
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _HISTORY_EVERY = timedelta(minutes=5)
 """Time between two looks at the history of borrowing that may be written."""
 
@@ -35,7 +36,7 @@ class StatusMaker:
     _pools: dict[str, report.PoolReport] = field(default_factory=dict)
     _tenants: dict[str, report.TenantReport] = field(default_factory=dict)
     _history: dict[str, int] = field(default_factory=dict)
-    _history_at: datetime = datetime.min.replace(tzinfo=UTC)
+    _history_at: datetime = _NEVER
     _clashes: Clashes = field(default_factory=lambda: Clashes({}, {}))
     _orphaned: dict[str, list[str]] = field(default_factory=dict)
 
