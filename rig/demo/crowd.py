@@ -9,19 +9,18 @@ from rig import bulk, stages
 from rig.demo import kubectl, manifests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from rig.demo.manifests import Manifest, Tenant
     from rig.demo.pods import Pod
     from rig.demo.scene import Scene
 
 _PATIENCE = 300.0
-_NODE = 8
 
 
-def submit(scene: Scene) -> int:
-    """Let every tenant apply its workloads with kubectl; return how many pods that makes."""
-    work = {each: manifests.workload(each, scene.scale) for each in scene.tenants}
+def submit(scene: Scene, tenants: Iterable[Tenant]) -> int:
+    """Let tenants apply their workloads with kubectl; return how many pods that makes."""
+    work = {each: manifests.workload(each, scene.scale) for each in tenants}
     with ThreadPoolExecutor(len(work)) as people:
         list(people.map(lambda each: kubectl.apply(scene.rig, each.user, work[each]), work))
     for tenant, documents in work.items():
@@ -42,17 +41,23 @@ def _said(tenant: Tenant, documents: list[Manifest]) -> str:
     return f"{tenant.user} asks for {gpus:,} GPUs of {tenant.guaranteed:,}: {', '.join(parts)}"
 
 
-def wait_filled(scene: Scene, pods: int) -> None:
-    """Follow the table until every guarantee is used up and everything released is bound."""
+def follow(scene: Scene, done: Callable[[], bool], what: str, seconds: float = _PATIENCE) -> None:
+    """Follow the table until a condition holds and everything that was released is bound."""
 
-    def filled() -> bool:
+    def settled() -> bool:
         scene.trail.read()
-        return sum(scene.trail.created[each] for each in scene.namespaces) >= pods and all(
-            row.used > row.guaranteed - _NODE and not row.reserved and row.pending_pods
-            for row in scene.board.rows
-        )
+        return done() and not any(row.reserved for row in scene.board.rows)
 
-    scene.screen.follow(scene.board.draw, filled, _PATIENCE, "the guarantees to be used up")
+    scene.screen.follow(scene.board.draw, settled, seconds, what)
+
+
+def bound(pods: Iterable[Pod], tenant: Tenant) -> int:
+    """Return the GPUs of a tenant's pods that are bound and have not ended."""
+    return sum(
+        each.gpus
+        for each in pods
+        if each.namespace in tenant.namespaces and each.node and each.lives
+    )
 
 
 def end_some(scene: Scene, tenant: Tenant, running: Iterable[Pod]) -> None:
@@ -79,9 +84,5 @@ def bindings(scene: Scene) -> int:
 
 
 def follow_bound(scene: Scene, wanted: int) -> None:
-    """Follow the table until so many pods have been bound and the product has seen it."""
-
-    def bound() -> bool:
-        return bindings(scene) >= wanted and not any(row.reserved for row in scene.board.rows)
-
-    scene.screen.follow(scene.board.draw, bound, _PATIENCE, f"{wanted} pods to be bound")
+    """Follow the table until so many pods have been bound."""
+    follow(scene, lambda: sum(scene.trail.bound.values()) >= wanted, f"{wanted} pods to be bound")

@@ -17,10 +17,14 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "industrial-ai-clou
 PLATFORM = EXAMPLE / "platform"
 TENANTS = EXAMPLE / "tenants"
 HOME_POOL, AWAY_POOL = "munich-b200", "virginia-b200"
-OVERBOOKING = 1.07
-"""GPUs asked for, as a multiple of what is guaranteed."""
-SMALLEST = 16
-"""GPUs of the smallest guarantee in a shrunken demo."""
+POLICY = "eu-only"
+GPUS_PER_NODE = 8
+OVERBOOKING = 1.03
+"""GPUs asked for, as a multiple of what a tenant may have."""
+MORE_PODS = {"alpenmotoren": 12}
+"""Of its Job; 1 for others. Its pods end all the time, and in a small hall somebody has to wait."""
+SMALLEST = {"guaranteed": 16, "borrowingLimit": 8, "lendingLimit": 16}
+"""GPUs below which no figure of a quota shrinks."""
 REPLICAS = {"alpenmotoren": 240, "rheinstahl": 60, "isar-robotics": 200, "kleinwerk": 12}
 BARE_PODS = 10
 
@@ -35,16 +39,30 @@ class Tenant:
         name: of its TenantQuota.
         namespaces: that belong to it.
         guaranteed: GPUs in the pool at home.
+        borrowing_limit: GPUs beyond those that it may hold while others leave theirs unused.
+        lending_limit: GPUs of the guarantee that others may hold; None: all that is unused.
     """
 
     name: str
     namespaces: tuple[str, ...]
     guaranteed: int
+    borrowing_limit: int = 0
+    lending_limit: int | None = None
 
     @property
     def user(self) -> str:
         """The identity that acts for it."""
         return f"tenant-{self.name}"
+
+    @property
+    def allowance(self) -> int:
+        """GPUs that it may never exceed."""
+        return self.guaranteed + self.borrowing_limit
+
+    @property
+    def kept(self) -> int:
+        """GPUs of the guarantee that are never lent."""
+        return 0 if self.lending_limit is None else self.guaranteed - self.lending_limit
 
 
 def load(directory: Path) -> list[Manifest]:
@@ -54,31 +72,35 @@ def load(directory: Path) -> list[Manifest]:
 
 
 def platform(scale: float) -> list[Manifest]:
-    """Return what the platform admin applies, with guarantees shrunk by `scale`."""
+    """Return what the platform admin applies, with quotas shrunk by `scale`."""
     documents = load(PLATFORM)
     for document in documents:
         if document["kind"] == "TenantQuota":
             for pool in document["spec"]["pools"]:
-                least = min(pool["guaranteed"], SMALLEST)
-                pool["guaranteed"] = max(least, round(pool["guaranteed"] * scale))
+                for figure in SMALLEST.keys() & pool.keys():
+                    least = min(pool[figure], SMALLEST[figure])
+                    pool[figure] = max(least, round(pool[figure] * scale))
     return documents
 
 
 def tenants(documents: list[Manifest]) -> list[Tenant]:
     """Return the tenants that the documents describe."""
-    return [
-        Tenant(
-            document["metadata"]["name"],
-            tuple(document["spec"]["namespaces"]),
-            next(p["guaranteed"] for p in document["spec"]["pools"] if p["name"] == HOME_POOL),
-        )
-        for document in documents
-        if document["kind"] == "TenantQuota"
-    ]
+    return [_tenant(each) for each in documents if each["kind"] == "TenantQuota"]
+
+
+def _tenant(quota: Manifest) -> Tenant:
+    share = next(pool for pool in quota["spec"]["pools"] if pool["name"] == HOME_POOL)
+    return Tenant(
+        quota["metadata"]["name"],
+        tuple(quota["spec"]["namespaces"]),
+        share["guaranteed"],
+        share.get("borrowingLimit", 0),
+        share.get("lendingLimit"),
+    )
 
 
 def workload(tenant: Tenant, scale: float) -> list[Manifest]:
-    """Return the tenant's own manifests, enlarged to more than its guarantee."""
+    """Return the tenant's own manifests, enlarged to more than it may have."""
     made: list[Manifest] = []
     jobs: list[Manifest] = []
     asked = 0
@@ -94,7 +116,8 @@ def workload(tenant: Tenant, scale: float) -> list[Manifest]:
         made += copies
         asked += sum(gpus_of(each) for each in copies if _fits(each))
     for job in jobs:
-        made.append(_job(job, math.ceil(tenant.guaranteed * OVERBOOKING) + 8 - asked))
+        more = MORE_PODS.get(tenant.name, 1) * gpus_of_pod(job["spec"]["template"]["spec"])
+        made.append(_job(job, math.ceil(tenant.allowance * OVERBOOKING) + more - asked))
     return made
 
 
@@ -127,7 +150,7 @@ def pods_of(document: Manifest) -> int:
 
 
 def _fits(document: Manifest) -> bool:
-    return document["kind"] != "Pod" or gpus_of(document) <= 8  # noqa: PLR2004 - of one node
+    return document["kind"] != "Pod" or gpus_of(document) <= GPUS_PER_NODE
 
 
 def _replicas(document: Manifest, tenant: Tenant, scale: float) -> Manifest:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rig.demo.manifests import gpus_of_pod
+from rig.demo.manifests import GPUS_PER_NODE, gpus_of_pod
 from sovereign_gpu import names
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ class Pod:
         created: seconds since the epoch, whole.
         owner: kind of its controller, or nothing.
         why: what its condition says while it waits.
+        owner_name: of its controller.
+        notice: that announces its eviction.
     """
 
     namespace: str
@@ -37,6 +39,8 @@ class Pod:
     gpus: int
     owner: str
     why: str
+    owner_name: str = ""
+    notice: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -54,9 +58,20 @@ class Pod:
         return self.phase == "Running"
 
     @property
+    def lives(self) -> bool:
+        """Whether it has not come to its end."""
+        return self.phase not in ENDED
+
+    @property
+    def reason(self) -> str:
+        """The word that says why it waits, once it was told."""
+        word, colon, _ = self.why.partition(": ")
+        return word if colon else ""
+
+    @property
     def fits(self) -> bool:
         """Whether a node exists that could ever hold it."""
-        return self.gpus <= 8  # noqa: PLR2004 - of one node
+        return self.gpus <= GPUS_PER_NODE
 
 
 def read(client: Client, namespaces: Iterable[str]) -> list[Pod]:
@@ -70,6 +85,8 @@ def _pod(source: dict[str, Any]) -> Pod:
     metadata, spec, status = source["metadata"], source["spec"], source["status"]
     gates = (gate["name"] for gate in spec.get("schedulingGates", ()))
     scheduled = (c for c in status.get("conditions", ()) if c["type"] == "PodScheduled")
+    owners = (each for each in metadata.get("ownerReferences", ()) if each.get("controller"))
+    owner: dict[str, str] = next(owners, {})
     return Pod(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -79,8 +96,8 @@ def _pod(source: dict[str, Any]) -> Pod:
         phase=status.get("phase", ""),
         gated=names.GATE in gates,
         gpus=gpus_of_pod(spec),
-        owner=next(
-            (o["kind"] for o in metadata.get("ownerReferences", ()) if o.get("controller")), ""
-        ),
+        owner=owner.get("kind", ""),
+        owner_name=owner.get("name", ""),
+        notice=metadata.get("annotations", {}).get(names.DRIFT_NOTICE, ""),
         why=next((c.get("message", "") for c in scheduled), ""),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rig import nodes, product, users
 from rig.client import wait_for
 from rig.demo import kubectl, manifests, pods
-from rig.demo.manifests import AWAY_POOL, HOME_POOL, PLATFORM, Tenant
+from rig.demo.manifests import AWAY_POOL, GPUS_PER_NODE, HOME_POOL, PLATFORM, POLICY, Tenant
 from sovereign_gpu import names
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ HOME, AWAY = "eu-de-muc", "us-east-1"
 COMPANIONS, AWAY_GPU_NODES, AWAY_CPU_NODES = 20, 30, 10
 OFFICE, OFFICE_USER = "office", "tenant-office"
 """A namespace that belongs to no tenant, and its owner."""
-_OBJECTS = f"/apis/{names.GROUP}/{names.VERSION}"
+OBJECTS = f"/apis/{names.GROUP}/{names.VERSION}"
 _PATIENCE = 120.0
 
 
@@ -45,7 +45,14 @@ class Scene:
     operator: product.OperatorProcess
     tenants: list[Tenant] = field(default_factory=list)
     regions: dict[str, str] = field(default_factory=dict)
-    """Region of each node, as its label says."""
+    """Region of each node, as its label said when the story began."""
+    departed: list[pods.Pod] = field(default_factory=list)
+    """Pods that were evicted, as they were last seen."""
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the hall in Munich."""
+        return GPUS_PER_NODE * self.size
 
     @property
     def namespaces(self) -> list[str]:
@@ -75,7 +82,7 @@ def build_halls(scene: Scene) -> None:
     ]
     nodes.wait_ready(scene.admin, made)
     scene.screen.line(
-        f"{scene.size:,} DGX B200 in Munich ({8 * scene.size:,} GPUs) and {COMPANIONS} companions; "
+        f"{scene.size:,} DGX B200 in Munich ({scene.gpus:,} GPUs) and {COMPANIONS} companions; "
         f"outside the EU {AWAY_GPU_NODES} DGX B200 in a pool of their own "
         f"and {AWAY_CPU_NODES} nodes without GPUs"
     )
@@ -93,14 +100,22 @@ def found_cloud(scene: Scene) -> None:
     scene.admin.apply(office).must()
     users.grant_tenant(scene.admin, OFFICE_USER, [OFFICE])
     scene.screen.line(
-        "tenants and guarantees: "
-        + ", ".join(f"{each.name} {each.guaranteed:,}" for each in scene.tenants)
+        "tenants and guarantees: " + ", ".join(_quota(each) for each in scene.tenants)
     )
+
+
+def _quota(tenant: Tenant) -> str:
+    limits = [
+        f"borrows {tenant.borrowing_limit:,}" if tenant.borrowing_limit else "",
+        f"lends {tenant.lending_limit:,}" if tenant.lending_limit is not None else "",
+    ]
+    said = ", ".join(each for each in limits if each)
+    return f"{tenant.name} {tenant.guaranteed:,}" + (f" ({said} at most)" if said else "")
 
 
 def wait_marked(scene: Scene) -> None:
     """Wait until the operator has counted the pools and marked nodes and namespaces."""
-    for pool, gpus in ((HOME_POOL, 8 * scene.size), (AWAY_POOL, 8 * AWAY_GPU_NODES)):
+    for pool, gpus in ((HOME_POOL, scene.gpus), (AWAY_POOL, GPUS_PER_NODE * AWAY_GPU_NODES)):
         _wait_free(scene.admin, pool, gpus)
     for namespace in scene.namespaces:
         scene.admin.wait(
@@ -110,7 +125,7 @@ def wait_marked(scene: Scene) -> None:
         )
     # The count of eligible nodes runs ahead of the labels on them, and pods go by the labels.
     wait_for(
-        lambda: _allowed_nodes(scene.admin) == scene.size + COMPANIONS,
+        lambda: allowed_nodes(scene.admin) == scene.size + COMPANIONS,
         _PATIENCE,
         "the nodes in Munich to be marked as allowed",
         longest_pause=1.0,
@@ -122,12 +137,13 @@ def wait_marked(scene: Scene) -> None:
 
 
 def _wait_free(admin: Client, pool: str, gpus: int) -> None:
-    path = f"{_OBJECTS}/gpupools/{pool}"
+    path = f"{OBJECTS}/gpupools/{pool}"
     admin.wait(path, lambda body: body["status"]["gpus"]["free"] == gpus, _PATIENCE)
 
 
-def _allowed_nodes(admin: Client) -> int:
-    label = f"{names.NODE_RESIDENCY_PREFIX}eu-only={names.NODE_ALLOWED}"
+def allowed_nodes(admin: Client) -> int:
+    """Return how many nodes carry the policy's mark."""
+    label = f"{names.NODE_RESIDENCY_PREFIX}{POLICY}={names.NODE_ALLOWED}"
     answer = admin.request(
         "GET", "/api/v1/nodes", headers=nodes.TABLE, includeObject="None", labelSelector=label
     )

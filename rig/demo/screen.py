@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from rig.demo.record import Act, Finding, Record
 from rig.errors import RigError
 
 PAUSE_SECONDS = 0.5
@@ -27,12 +28,11 @@ def _console() -> Console:
 
 @dataclass(slots=True)
 class Screen:
-    """Prints, and keeps the time of each act and the list of expectations that failed."""
+    """Prints, and records the acts and what became of each expectation."""
 
     console: Console = field(default_factory=_console)
-    acts: list[tuple[str, float]] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    held: int = 0
+    record: Record = field(default_factory=Record)
+    _act: str = ""
     _began: float = field(default_factory=time.monotonic)
 
     def line(self, text: str, style: str = "") -> None:
@@ -47,12 +47,12 @@ class Screen:
     def act(self, title: str) -> Iterator[None]:
         """Announce a part of the story and measure it."""
         self.console.print(Text(f"\n{title}", style="bold"))
-        began = time.monotonic()
+        began, self._act = time.time(), title
         try:
             yield
         finally:
-            self.acts.append((title, time.monotonic() - began))
-            self.line(f"[{self.acts[-1][1]:.1f} s]", "dim")
+            self.record.acts.append(Act(title, began, time.time()))
+            self.line(f"[{self.record.acts[-1].seconds:.1f} s]", "dim")
 
     def expect(self, what: str, holds: object, found: str = "", *, quiet: bool = False) -> bool:
         """Note whether an expectation holds; a failed one ends in the exit code.
@@ -63,17 +63,12 @@ class Screen:
             found: what was found, said in any case.
             quiet: whether to say nothing when it holds.
         """
-        mark, style = MARKS[bool(holds)]
-        said = f"{what}: {found}" if found else what
-        if quiet and holds:
-            self.held += 1
-            return True
-        self.console.print(Text(f"  {mark} ", style=style) + Text(said), soft_wrap=True)
-        if holds:
-            self.held += 1
-        else:
-            self.failed.append(said)
-        return bool(holds)
+        finding = Finding(self._act, what, found, holds=bool(holds), at=time.time())
+        self.record.findings.append(finding)
+        if not (quiet and holds):
+            mark, style = MARKS[finding.holds]
+            self.console.print(Text(f"  {mark} ", style=style) + Text(finding.said), soft_wrap=True)
+        return finding.holds
 
     def follow(
         self,

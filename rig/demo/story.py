@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING
 
 from rig import product, users
 from rig.control_plane import Rig
-from rig.demo import cheats, crowd, facts, kept, outage, scene, verdict
+from rig.demo import (
+    cheats,
+    commands,
+    crowd,
+    drift,
+    facts,
+    faults,
+    kept,
+    lending,
+    narrowed,
+    outage,
+    scene,
+    verdict,
+)
 from rig.demo.screen import Screen
 from rig.demo.table import Board
 from rig.demo.trail import Trail
@@ -85,7 +98,10 @@ def _play(stage: Scene) -> None:
         scene.found_cloud(stage)
         stage.operator.start()
         scene.wait_marked(stage)
-    _fill(stage)
+    _lend(stage)
+    _break(stage)
+    with stage.screen.act("A policy is narrowed by mistake, under all running pods"):
+        narrowed.narrow(stage)
     _cheat(stage, "Cheating")
     _make_room(stage)
     with stage.screen.act("The operator is stopped"):
@@ -98,13 +114,40 @@ def _play(stage: Scene) -> None:
         verdict.deliver(stage, gap)
 
 
-def _fill(stage: Scene) -> None:
-    with stage.screen.act("Four companies ask for more than they have"):
-        pods = crowd.submit(stage)
-        crowd.wait_filled(stage, pods)
-        if not stage.screen.console.is_terminal:
-            stage.screen.show(stage.board.draw()[0])
+def _lend(stage: Scene) -> None:
+    screen = stage.screen
+    with screen.act("Three companies ask for more than they have; what the fourth leaves is lent"):
+        lending.lend(stage)
+        _show_table(stage)
+    with screen.act("The fourth wakes up, and asks for what it is guaranteed"):
+        lending.ask_back(stage)
+    with screen.act("Pods of borrowers end, and the guarantee comes back"):
+        lending.give_back(stage)
+        _show_table(stage)
         verdict.filled(stage)
+
+
+def _show_table(stage: Scene) -> None:
+    # In a terminal it stands there already.
+    if not stage.screen.console.is_terminal:
+        stage.screen.show(stage.board.draw()[0])
+
+
+def _break(stage: Scene) -> None:
+    screen = stage.screen
+    with screen.act("A node turns out to stand abroad, under running pods"):
+        move = drift.move_abroad(stage)
+        drift.announce(stage, move)
+    with screen.act("Machines fail, under running pods"):
+        broken = faults.strike(stage)
+        faults.make_room(stage, broken)
+    with screen.act("What people see when they ask"):
+        commands.show(stage)
+    with screen.act("The machines are well again"):
+        faults.recover(stage, broken)
+    with screen.act("The notices are over"):
+        drift.see_evicted(stage, move)
+        drift.bring_home(stage, move)
 
 
 def _make_room(stage: Scene) -> None:
@@ -171,10 +214,11 @@ def _clear(rig: Rig, operators: list[product.OperatorProcess]) -> None:
 
 def _close(screen: Screen, seconds: float) -> int:
     screen.line("")
-    for title, took in screen.acts:
-        screen.line(f"{took:6.1f} s  {title}", "dim")
-    total = f"{seconds:.0f} s in all; {screen.held} expectations held"
-    screen.line(f"{total}, {len(screen.failed)} failed", "bold")
-    for failed in screen.failed:
+    record = screen.record
+    for act in record.acts:
+        screen.line(f"{act.seconds:6.1f} s  {act.title}", "dim")
+    total = f"{seconds:.0f} s in all; {record.held} expectations held"
+    screen.line(f"{total}, {len(record.failed)} failed", "bold")
+    for failed in record.failed:
         screen.line(f"FAILED: {failed}", "bold red")
-    return 1 if screen.failed else 0
+    return 1 if record.failed else 0

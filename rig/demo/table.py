@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _OBJECTS = f"/apis/{names.GROUP}/{names.VERSION}"
 _NUMBER = {"justify": "right", "no_wrap": True}
+_FIGURES = ("guaranteed", "used", "borrowed", "lent", "lost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,9 @@ class Row:
     tenant: str
     guaranteed: int = 0
     used: int = 0
+    borrowed: int = 0
+    lent: int = 0
+    lost: int = 0
     reserved: int = 0
     pending_pods: int = 0
     pending_gpus: int = 0
@@ -47,6 +51,10 @@ class Board:
         pools = self.admin.get(f"{_OBJECTS}/gpupools").must()["items"]
         self.pools = {each["metadata"]["name"]: each.get("status", {}) for each in pools}
 
+    def row(self, tenant: str) -> Row:
+        """Return what was read last of a tenant."""
+        return next((row for row in self.rows if row.tenant == tenant), Row(tenant))
+
     def draw(self) -> tuple[Table, str]:
         """Read, and return the table and the same as one line."""
         self.read()
@@ -54,15 +62,14 @@ class Board:
 
     def _table(self) -> Table:
         table = Table(title=self.title, title_justify="left", caption_justify="left")
-        for heading in ("tenant", "guaranteed", "used", "waiting pods", "GPUs"):
+        for heading in ("tenant", *_FIGURES, "waiting pods", "GPUs"):
             table.add_column(heading, **(_NUMBER if heading != "tenant" else {"no_wrap": True}))
         table.add_column("why", overflow="fold")
         for row in self.rows:
             why = " ".join(f"{reason} {pods}" for reason, pods in row.why)
             table.add_row(
                 row.tenant,
-                f"{row.guaranteed:,}",
-                f"{row.used:,}",
+                *(f"{getattr(row, figure):,}" for figure in _FIGURES),
                 f"{row.pending_pods:,}",
                 f"{row.pending_gpus:,}",
                 f"{why}\n[dim]{row.message}[/dim]" if row.message else why,
@@ -73,6 +80,8 @@ class Board:
     def _line(self) -> str:
         parts = (
             f"{row.tenant} {row.used:,}/{row.guaranteed:,}"
+            + (f" ({row.lent:,} lent)" if row.lent else "")
+            + (f" ({row.lost:,} lost)" if row.lost else "")
             + (f" +{row.pending_pods} waiting" if row.pending_pods else "")
             for row in self.rows
         )
@@ -88,6 +97,9 @@ def _row(quota: dict[str, Any]) -> Row:
         tenant=quota["metadata"]["name"],
         guaranteed=next(p["guaranteed"] for p in quota["spec"]["pools"] if p["name"] == HOME_POOL),
         used=home.get("used", 0),
+        borrowed=home.get("borrowed", 0),
+        lent=home.get("lent", 0),
+        lost=home.get("lost", 0),
         reserved=home.get("reserved", 0),
         pending_pods=home.get("pendingPods", 0),
         pending_gpus=home.get("pendingGpus", 0),
@@ -103,4 +115,5 @@ def _pool(name: str, pools: dict[str, dict[str, Any]]) -> str:
         f"pool {name}: {nodes.get('ready', 0):,} nodes ready, {nodes.get('companions', 0)} "
         f"companions; {gpus.get('capacity', 0):,} GPUs, {gpus.get('counted', 0):,} counted, "
         f"{gpus.get('free', 0):,} free, {gpus.get('wholeNodesFree', 0):,} whole nodes free"
+        + (f", {gpus['lost']:,} lost to faults" if gpus.get("lost") else "")
     )

@@ -180,7 +180,7 @@ def test_a_failed_expectation_is_remembered_by_name(capsys: pytest.CaptureFixtur
     screen = Screen()
     assert not screen.expect("pods stay at home", holds=False, found="1 abroad")
     assert screen.expect("nothing to say", holds=True, quiet=True)
-    assert screen.failed == ["pods stay at home: 1 abroad"]
+    assert screen.record.failed == ["pods stay at home: 1 abroad"]
     assert "nothing to say" not in capsys.readouterr().out
 
 
@@ -188,6 +188,6 @@ def test_a_failed_expectation_is_remembered_by_name(capsys: pytest.CaptureFixtur
 def test_every_tenant_asks_for_more_than_it_has(scale: float) -> None:
     for tenant in manifests.tenants(manifests.platform(scale)):
         work = manifests.workload(tenant, scale)
-        assert sum(map(manifests.gpus_of, work)) > tenant.guaranteed
+        assert sum(map(manifests.gpus_of, work)) > tenant.allowance
         assert {each["kind"] for each in work} == {"Job", "Deployment", "Pod"}
         assert len({(each["kind"], each["metadata"]["name"]) for each in work}) == len(work)
