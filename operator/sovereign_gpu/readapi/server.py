@@ -14,7 +14,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -25,6 +25,7 @@ from sovereign_gpu.core import inventory, views, why
 from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.readapi.access import Access, ForbiddenError
 from sovereign_gpu.readapi.certificate import server_context
+from sovereign_gpu.readapi.door import Door, quiet
 from sovereign_gpu.readapi.reviews import Reviews
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ class ReadApi:
     reviews: Reviews
     leading: Callable[[], bool]
     """Whether the books are kept by this process, and complete."""
-    _working: int = 0
+    _busy: set[object] = field(default_factory=set)
+    """Transports on which an answer is under way."""
 
     async def serve(self, host: str, port: int) -> web.AppRunner:
         """Start serving; `cleanup` of the returned runner ends it.
@@ -68,10 +70,10 @@ class ReadApi:
         app.router.add_get("/v1/queue", self._queue)
         app.router.add_get("/v1/top", self._top)
         app.router.add_get("/v1/nodes", self._nodes)
-        runner = web.AppRunner(app, access_log=None, keepalive_timeout=30, shutdown_timeout=2)
+        runner = web.AppRunner(app, access_log=None, logger=quiet, shutdown_timeout=2)
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port, ssl_context=server_context()).start()
+            await Door(runner, host, port, server_context(), self._busy).start()
         except OSError:
             await runner.cleanup()
             raise
@@ -138,7 +140,8 @@ class ReadApi:
     async def _answer(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]
     ) -> web.Response:
-        self._working += 1
+        connection = request.transport  # the request forgets it when the other side hangs up
+        self._busy.add(connection)
         try:
             self._check()
             async with asyncio.timeout(_SECONDS):
@@ -147,10 +150,10 @@ class ReadApi:
             status, message = _refusal(error)
             return _json(status, {"status": status, "message": message})
         finally:
-            self._working -= 1
+            self._busy.discard(connection)
 
     def _check(self) -> None:
-        if self._working > _AT_A_TIME:
+        if len(self._busy) > _AT_A_TIME:
             raise _Refused(503, "too many questions at a time; ask again")
         if not self.leading():
             raise _Refused(503, "this process does not lead, so it keeps no books; ask again")
