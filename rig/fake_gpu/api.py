@@ -132,7 +132,8 @@ class Api:
                     if event["type"] != "DELETED":
                         found[uid] = event["object"]
                     yield found
-            except (aiohttp.ClientError, ApiError, OSError, TimeoutError) as error:
+            # Half a line, or a proxy's page where JSON should be, is a ValueError.
+            except (aiohttp.ClientError, ApiError, OSError, TimeoutError, ValueError) as error:
                 log.warning("%s: %s", path, error or type(error).__name__)
                 await asyncio.sleep(PAUSE_SECONDS)
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from rig.fake_gpu.scenario import Scenario
 
 CRASHED: Final = 70
-STALLED_SECONDS: Final = 30.0
+STALLED_SECONDS: Final = 60.0
+"""Longer than a kubelet that hangs can keep one look at the sockets waiting."""
 LOCK_SECONDS: Final = 0.2
 log = logging.getLogger(__name__)
 

@@ -89,11 +89,6 @@ class Machine:
     product: Product
     gpus: tuple[Gpu, ...]
 
-    @property
-    def partitioned(self) -> bool:
-        """Whether any GPU is partitioned."""
-        return any(gpu.instances for gpu in self.gpus)
-
     def resources(self) -> dict[str, tuple[Device, ...]]:
         """Return devices by resource name, as the strategy `mixed` names them.
 
