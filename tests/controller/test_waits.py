@@ -226,6 +226,26 @@ def test_the_next_notices_follow_as_the_first_are_answered(desk: Desk) -> None:
     assert len({write.key for write in desk.sent}) == 100
 
 
+def test_what_cannot_pass_does_not_stand_behind_the_crowd(desk: Desk) -> None:
+    for number in range(200):
+        desk.pod(f"pod-{number}")
+    desk.after(0)
+    assert len(desk.after(3)) == 64
+    answered = list(desk.sent)
+    desk.backlog = 64
+    desk.pod("huge", gpus=9)
+    assert desk.hurry("huge") == []
+    desk.backlog = 63
+    answered[0].done(None)
+    assert [write.key for write in desk.sent] == ["pod/huge"]
+    desk.backlog = 64
+    desk.pod("larger", gpus=9)
+    assert desk.after(0) == []
+    desk.backlog = 63
+    answered[1].done(None)
+    assert [write.key for write in desk.sent] == ["pod/larger"]
+
+
 def test_what_was_released_meanwhile_is_left_out(desk: Desk) -> None:
     for number in range(65):
         desk.pod(f"pod-{number}")

@@ -59,16 +59,21 @@ class Waits:
                     waiting.update(dict.fromkeys(line.members, line.wait))
         for uid in self._known.keys() - waiting.keys():
             del self._known[uid]
-        self._due = {uid: wait for uid, wait in waiting.items() if self._is_due(uid, wait, now)}
+        due = {uid: wait for uid, wait in waiting.items() if self._is_due(uid, wait, now)}
+        self._due = _urgent(due) | due
         self._hand_over()
 
     def hurry(self, changed: Iterable[str]) -> None:
         """Look at pods (uids) that changed just now, so that what cannot pass is told at once."""
         now = time.monotonic()
+        due: dict[str, Wait] = {}
         for uid in changed:
             wait = self._wait_of(uid)
             if wait is not None and self._is_due(uid, wait, now):
-                self._due[uid] = wait
+                due[uid] = wait
+        if due:
+            # What cannot pass does not stand behind thousands that wait for others to finish.
+            self._due = _urgent(due) | self._due | due
         self._hand_over()
 
     def _wait_of(self, uid: str) -> Wait | None:
@@ -121,3 +126,7 @@ class Waits:
         self.writer.submit(
             Write(Lane.REPORT, f"pod/{pod.uid}", "PATCH", path, body, STRATEGIC_PATCH, answered)
         )
+
+
+def _urgent(due: dict[str, Wait]) -> dict[str, Wait]:
+    return {uid: wait for uid, wait in due.items() if wait.reason in LASTING}

@@ -78,7 +78,7 @@ class Door(web.BaseSite):
         asyncio.get_running_loop().call_later(_OPEN, self._end, handler)
         return handler
 
-    def _end(self, handler: web.RequestHandler[web.Request]) -> None:
+    def _end(self, handler: web.RequestHandler) -> None:
         if handler.transport in self._busy:
             asyncio.get_running_loop().call_later(_SOON, self._end, handler)
         else:
