@@ -3,9 +3,10 @@
 Replays the pod lists of Alibaba's openb trace (cluster-trace-gpu-v2023) on its 1,213 GPU nodes as
 Weng et al. (USENIX ATC '23) do: pods arrive in random order, nothing ends, what does not fit is
 dropped; the figure is the share of all GPUs that is allocated when the pods that arrived ask for
-as many as there are. `Pack` is the operator's own rule and learns what is typical from the pods
-that arrived so far, as the operator does; with `--knows list` it knows the whole list beforehand,
-as the published figures of FGD do.
+as many as there are. `Pack` is the operator's own rule, `Gradient` the rule of that paper in the
+same machinery, so that both meet the same pods. Both learn what is typical from the pods that
+arrived so far, as the operator does; with `--knows list` they know the whole list beforehand, as
+in the published figures of FGD.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ import argparse
 import json
 import time
 from bisect import insort
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from csv import DictReader
 from pathlib import Path
 from random import Random
 from statistics import mean
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from bench import traces
-from sovereign_gpu.core.packing import DEVICE, Ask, Mix, Room, ways, whole
+from sovereign_gpu.core.packing import DEVICE, Ask, Devices, Gauge, Mix, Room, ways, whole
 from sovereign_gpu.core.shelves import Shelves
 
 RESULTS = Path(__file__).parent / "results" / "openb.json"
@@ -36,6 +37,7 @@ _MILLI = DEVICE // 1000
 _ARRIVING = 1.3
 """Demand of the pods drawn, by the GPUs that exist."""
 _TRIES = 64
+_PLENTY = 1 << 62
 
 
 class Trace(NamedTuple):
@@ -94,15 +96,30 @@ def arrivals(trace: Trace, rng: Random) -> Iterator[Ask]:
         yield ask
 
 
-class Policy(Protocol):
-    """Chooses among the nodes, of which it knows all that is free."""
+class FragmentationGauge(Gauge):
+    """Weng et al.'s measure: room is useful to a shape if one pod of it can run there at all."""
 
-    def place(self, ask: Ask) -> bool:
-        """Put the pod on a node; False if it fits on none."""
+    def weigh(self, typical: list[tuple[Ask, int]], nodes: Mapping[tuple[int, str], int]) -> None:
+        """Weigh shapes by how often they are asked for."""
+        super().weigh([], nodes)
+        self.shapes = typical
+
+    def ceiling(self, devices: Devices, size: int, kind: str) -> int:
+        """Return the worth with CPU and memory for every pod."""
+        return self.worth(Room(devices, _PLENTY, _PLENTY, size, kind))
+
+    def _measure(self, room: Room) -> int:
+        return sum(
+            row.weight * row.reach
+            for row in self.rows(room.devices, room.kind)
+            if row.cpu <= room.cpu and row.memory <= room.memory
+        )
 
 
 class Pack:
     """The operator's rule."""
+
+    gauge: type[Gauge] = Gauge
 
     def __init__(self, trace: Trace, _rng: Random, *, knows_list: bool) -> None:
         self._mix = Mix()
@@ -110,7 +127,7 @@ class Pack:
         if knows_list:
             for ask in trace.pods:
                 self._mix.add(ask, 1)
-        self._shelves = Shelves(self._mix)
+        self._shelves = Shelves(self._mix, self.gauge())
         for number, node in enumerate(trace.nodes):
             self._shelves.put(node, 1 << number)
         self._all = (1 << len(trace.nodes)) - 1
@@ -126,6 +143,12 @@ class Pack:
         self._shelves.remove(choice.room, bit)
         self._shelves.put(choice.after, bit)
         return True
+
+
+class Gradient(Pack):
+    """The rule of the published FGD."""
+
+    gauge = FragmentationGauge
 
 
 class BestFit:
@@ -176,7 +199,12 @@ class Anywhere:
         return self._rng.choice(fitting) if fitting else None
 
 
-POLICIES: dict[str, Callable[..., Policy]] = {"Random": Anywhere, "BestFit": BestFit, "Pack": Pack}
+POLICIES: dict[str, type[Anywhere | BestFit | Pack]] = {
+    "Random": Anywhere,
+    "BestFit": BestFit,
+    "Gradient": Gradient,
+    "Pack": Pack,
+}
 
 
 def after(ask: Ask, room: Room) -> list[Room]:
@@ -234,7 +262,7 @@ def main() -> None:
                 {
                     "list": name,
                     "policy": policy,
-                    "knows": options.knows if policy == "Pack" else "nothing",
+                    "knows": options.knows if issubclass(POLICIES[policy], Pack) else "nothing",
                     "percent": [round(value, 3) for value in values],
                     "mean": round(figures[-1], 2),
                     "seconds per replay": round(seconds / options.seeds, 2),

@@ -27,7 +27,7 @@ _ONE = 1 << 20
 """Sum of the weights of all shapes."""
 _FINE = 1 << 100
 """Of large pools and large pods not even the last digit of a weight is to be lost."""
-_WHOLE = _ONE >> 8
+_WHOLE = _ONE >> 10
 """Weight of a node of which nothing is taken: it breaks ties and outweighs no real demand."""
 _MOST_SHAPES = 64
 MOST_REMEMBERED = 1 << 15
