@@ -118,6 +118,7 @@ pins: ## compile requirements/*.in anew (needs uv)
 bench: rig-binaries ## every figure that README quotes; about an hour
 	@$(PY) -m bench.engine
 	@$(PY) -m bench.ledger_steps
+	@$(if $(SOVEREIGN_GPU_DATA),$(PY) -m bench.openb && $(PY) -m bench.philly,echo "SOVEREIGN_GPU_DATA names no folder of traces: openb and philly are left out")
 	@$(PY) -m bench.burst --pods 5000
 	@$(PY) -m bench.burst --pods 10000
 	@$(PY) -m bench.backlog
@@ -125,3 +126,4 @@ bench: rig-binaries ## every figure that README quotes; about an hour
 	@$(PY) -m bench.cli
 	@$(PY) -m bench.crash
 	@$(PY) -m bench.drift
+	@$(PY) -m bench.plots
