@@ -9,6 +9,7 @@ import pytest
 from sovereign_gpu.core import why
 from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.model import Constraints, Node, Pod, Reason, Resources, Share
+from sovereign_gpu.core.notice import Notice
 from sovereign_gpu.core.why import Why
 from sovereign_gpu.names import GATE
 from tests.core.build import (
@@ -307,6 +308,15 @@ def test_a_running_pod_that_is_deleted_still_counts() -> None:
     said = stuck(made, pod(1, gates=(), pool="munich", node="n1", deleting=True))
     assert said.message.endswith("it is being deleted and counts until it is gone")
     assert said.bound_seconds is None
+
+
+def test_a_running_pod_whose_eviction_is_announced_says_when_and_why() -> None:
+    notice = Notice((("eu", 1_000),), "n1", "the node moved to US", 4_600)
+    made = engine(node())
+    said = stuck(made, pod(1, gates=(), pool="munich", node="n1", notice=notice.text()))
+    assert said.message == (
+        "bound to node n1; to be evicted after 1970-01-01T01:16:40Z: the node moved to US"
+    )
 
 
 def test_a_pod_deleted_before_its_release_is_going() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sovereign_gpu.core import advice, explain
+from sovereign_gpu.core import advice, explain, notice
 from sovereign_gpu.core.advice import Advice
 from sovereign_gpu.core.engine import Engine, hopeful
 from sovereign_gpu.core.model import Pod, Reason, Share, Tenant, Wait
@@ -156,12 +156,17 @@ def _placed(pod: Pod, state: str) -> str:
     match state:
         case "Running":
             going = "; it is being deleted and counts until it is gone" if pod.deleting else ""
-            return f"bound to node {pod.node}{going}"
+            return f"bound to node {pod.node}{going}{_announced(pod)}"
         case "Released":
             return "released; kube-scheduler has not bound it yet"
         case "Ending":
             return "deleted before it was released"
     return "nothing keeps it out at this moment"
+
+
+def _announced(pod: Pod) -> str:
+    found = notice.parse(pod.notice)
+    return f"; to be evicted after {found.deadline}: {found.cause}" if found else ""
 
 
 def _pool(
