@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
+from rig.binaries import cache_directory
 from rig.demo import kept, story
 from rig.errors import RigError
 
@@ -25,14 +27,19 @@ def main(arguments: list[str] | None = None) -> int:
         default=NODES,
         help=f"GPU nodes in Munich; quotas and workloads shrink with them (default: {NODES})",
     )
+    parser.add_argument(
+        "--summary", type=Path, help="HTML file with charts (default: below the cache directory)"
+    )
     options = parser.parse_args(arguments)
+    page = options.summary or cache_directory() / "demos" / f"{options.name}.html"
     signal.signal(signal.SIGTERM, _interrupt)
     # What is kept outlives the terminal: processes inherit a signal that is ignored.
     signal.signal(signal.SIGHUP, signal.SIG_IGN if options.keep else _interrupt)
     try:
         if options.end:
             return kept.end(options.name)
-        return story.tell(options.name, options.nodes, options.nodes / NODES, keep=options.keep)
+        scale = options.nodes / NODES
+        return story.tell(options.name, options.nodes, scale, page.absolute(), keep=options.keep)
     except RigError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

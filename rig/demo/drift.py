@@ -57,14 +57,14 @@ def move_abroad(stage: Scene) -> Move:
     move = Move(node, pods, time.time())
     stage.screen.line(f"{node} with {_told(pods)} is labelled {names.REGION_LABEL}={AWAY}")
     status = wait_policy(stage, lambda s: s["violations"]["now"] == len(pods))
-    drifting = next(each for each in status["conditions"] if each["type"] == "Drifting")
+    said = drifting(status)
     stage.screen.expect(
         "its pods are judged again, and no others",
-        drifting["status"] == "True" and node in drifting["message"],
+        said["status"] == "True" and node in said["message"],
         f"violations.now {status['violations']['now']} after {time.time() - move.began:.1f} s: "
-        f"{drifting['message']}",
+        f"{said['message'][:SHOWN]}",
     )
-    _expect_event(stage, "who looks after the policy is alarmed", POLICY, drifting["reason"])
+    _expect_event(stage, "who looks after the policy is alarmed", POLICY, said["reason"])
     now = {each.uid: _annotations(stage, each) for each in pods}
     stage.screen.expect("Alert touches no pod", now == before, f"{len(now)} pods as they were")
     return move
@@ -169,9 +169,9 @@ def bring_home(stage: Scene, move: Move) -> None:
     stage.screen.expect(
         "nothing was bound there while it stood abroad", not there, f"{len(there)} bindings"
     )
+    home = time.time()
     _relabel(stage, move.node, HOME)
     stage.screen.record.span("drift", f"{move.node} in {AWAY}", move.began)
-    home = time.time()
 
     def serves() -> bool:
         bound = during(stage.trail.steps, home, time.time(), BIND)
@@ -238,6 +238,11 @@ def _notice(stage: Scene, pod: Pod) -> Any:
 def wait_policy(stage: Scene, holds: Callable[[Any], bool]) -> Any:
     """Wait until the status of the policy is as wanted, and return it."""
     return stage.admin.wait(POLICY_PATH, lambda body: holds(body["status"]), _PATIENCE)["status"]
+
+
+def drifting(status: Any) -> Any:
+    """Return the condition that says whether pods run where the policy does not allow it."""
+    return next(each for each in status["conditions"] if each["type"] == "Drifting")
 
 
 def _expect_event(stage: Scene, what: str, about: str, reason: str) -> None:

@@ -173,12 +173,12 @@ def recover(stage: Scene, found: Faults) -> None:
     kept = [each for each in found.running if each.node not in found.freed]
     moved = [each for each in kept if now.get(each.uid) != each.node]
     stage.screen.expect("nobody there was touched", not moved, f"{len(kept)} pods run on")
+    began = time.time()
     kubelet = stage.rig.client(f"{users.KUBELET_PREFIX}{found.devices}")
     nodes.set_allocatable_gpus(kubelet, found.devices, GPUS_PER_NODE)
     nodes.set_ready(stage.admin, found.silent, ready=True)
     _label(stage, found.upgrading, _UPGRADED)
     stage.screen.record.span("faults", f"{found.lost} GPUs lost", found.began)
-    began = time.time()
 
     def used_again() -> bool:
         bound = during(stage.trail.steps, began, time.time(), BIND)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rig.client import wait_for
 from rig.demo import crowd
 from rig.demo.cheats import pod
-from rig.demo.drift import POLICY_PATH, SHOWN, wait_policy
+from rig.demo.drift import POLICY_PATH, SHOWN, drifting, wait_policy
 from rig.demo.facts import BIND, EVICT, during
 from rig.demo.manifests import GPUS_PER_NODE
 from rig.demo.scene import COMPANIONS, allowed_nodes
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rig.demo.scene import Scene
 
 _AT_HOME = "DE"
+_AWAITING = "AwaitingConfirmation"
 _FREED = 3
 _PATIENCE = 60.0
 
@@ -46,8 +47,10 @@ def _is_judged(stage: Scene, pods: int, began: float) -> list[Pod]:
     took = time.time() - began
     # One that was just being bound counts as well.
     before = _running(stage)
-    status = wait_policy(stage, lambda s: s["violations"]["now"] == len(before))
-    drifting = next(each for each in status["conditions"] if each["type"] == "Drifting")
+    status = wait_policy(
+        stage,
+        lambda s: s["violations"]["now"] == len(before) and drifting(s)["reason"] == _AWAITING,
+    )
     stage.screen.expect(
         "all running pods are judged again",
         status["violations"]["now"] == len(before),
@@ -55,8 +58,8 @@ def _is_judged(stage: Scene, pods: int, began: float) -> list[Pod]:
     )
     stage.screen.expect(
         "so many at once are rather a mistake: nobody is evicted without a confirmation",
-        drifting["reason"] == "AwaitingConfirmation" and not status["violations"]["announced"],
-        drifting["message"][:SHOWN],
+        not status["violations"]["announced"],
+        drifting(status)["message"][:SHOWN],
     )
     return before
 
@@ -89,6 +92,7 @@ def _make_room(stage: Scene, before: list[Pod]) -> list[Pod]:
     tenant = stage.tenants[0]
     own = [each for each in before if each.namespace in tenant.namespaces]
     ending = crowd.chosen_to_end(own, _FREED * GPUS_PER_NODE)
+    stage.board.read()
     used = stage.board.row(tenant.name).used
     crowd.end_some(stage, tenant, ending)
     freed = sum(each.gpus for each in ending)

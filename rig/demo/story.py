@@ -19,6 +19,7 @@ from rig.demo import (
     narrowed,
     outage,
     scene,
+    summary,
     verdict,
 )
 from rig.demo.screen import Screen
@@ -27,6 +28,8 @@ from rig.demo.trail import Trail
 from rig.errors import RigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rig.demo.outage import Outage
     from rig.demo.scene import Scene
 
@@ -34,13 +37,14 @@ ENDING = 10
 """Pods that end while the operator runs, so that others take their place; fewer when fewer wait."""
 
 
-def tell(name: str, nodes: int, scale: float, *, keep: bool) -> int:
+def tell(name: str, nodes: int, scale: float, page: Path, *, keep: bool) -> int:
     """Tell the whole story.
 
     Args:
         name: of the rig; nothing of that name may run.
         nodes: GPU nodes at home.
         scale: share of the full size.
+        page: file for the summary.
         keep: whether to leave everything running at the end.
 
     Returns:
@@ -57,18 +61,21 @@ def tell(name: str, nodes: int, scale: float, *, keep: bool) -> int:
     rig.destroy()
     operator: list[product.OperatorProcess] = []
     stays = False
+    stage: Scene | None = None
     try:
-        stage = _raise_curtain(rig, screen, nodes, scale)
-        operator.append(stage.operator)
-        _play(stage)
-        stays = keep
-    except RigError as error:
-        screen.expect("the story is told to its end", holds=False, found=str(error))
+        try:
+            stage = _raise_curtain(rig, screen, nodes, scale)
+            operator.append(stage.operator)
+            _play(stage)
+            stays = keep
+        except RigError as error:
+            screen.expect("the story is told to its end", holds=False, found=str(error))
+        summary.write(page, screen.record, stage)
     finally:
         if not stays:
             _clear(rig, operator)
-    code = _close(screen, time.monotonic() - began)
-    if stays:
+    code = _close(screen, time.monotonic() - began, page)
+    if stage is not None and stays:
         kept.keep(stage)
     return code
 
@@ -197,6 +204,7 @@ def _drain(stage: Scene, gap: Outage) -> None:
         gap.ended = time.time()
         stage.operator.start()
         ready = time.monotonic() - began
+        stage.screen.record.span("outage", "no operator", gap.began)
         crowd.follow_bound(stage, wanted)
         stage.screen.line(
             f"ready after {ready:.1f} s; {len(gap.owed)} pods that were owed a place are bound "
@@ -212,7 +220,7 @@ def _clear(rig: Rig, operators: list[product.OperatorProcess]) -> None:
     rig.destroy()
 
 
-def _close(screen: Screen, seconds: float) -> int:
+def _close(screen: Screen, seconds: float, page: Path) -> int:
     screen.line("")
     record = screen.record
     for act in record.acts:
@@ -221,4 +229,5 @@ def _close(screen: Screen, seconds: float) -> int:
     screen.line(f"{total}, {len(record.failed)} failed", "bold")
     for failed in record.failed:
         screen.line(f"FAILED: {failed}", "bold red")
+    screen.line(f"with charts, in a browser: {page.as_uri()}")
     return 1 if record.failed else 0

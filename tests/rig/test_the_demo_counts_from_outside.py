@@ -19,14 +19,20 @@ from rig.users import KWOK
 if TYPE_CHECKING:
     from pathlib import Path
 
-TENANT_OF = {"acme-train": "acme"}
+TENANT_OF = {"acme-train": "acme", "bolt": "bolt"}
 REGIONS = {"muc-1": "eu-de-muc", "iad-1": "us-east-1"}
 LIFT = [{"op": "remove", "path": "/spec/schedulingGates/0"}]
 LATE = 1e9
 
 
-def pod(name: str, gpus: int = 8, phase: str = "Running", node: str = "muc-1") -> Pod:
-    return Pod("acme-train", name, f"uid-{name}", 0.0, node, phase, False, gpus, "Job", "")  # noqa: FBT003
+def pod(
+    name: str,
+    gpus: int = 8,
+    phase: str = "Running",
+    node: str = "muc-1",
+    namespace: str = "acme-train",
+) -> Pod:
+    return Pod(namespace, name, f"uid-{name}", 0.0, node, phase, False, gpus, "Job", "")  # noqa: FBT003
 
 
 def step(at: float, what: str, name: str, user: str = OPERATOR, body: Any = None) -> Step:
@@ -43,6 +49,19 @@ def bound(at: float, name: str, node: str = "muc-1") -> Step:
 
 def ended(at: float, name: str) -> Step:
     return step(at, facts.NOTICE, name, KWOK, {"status": {"phase": "Succeeded"}})
+
+
+def told(at: float, name: str, message: str) -> Step:
+    conditions = [{"type": "PodScheduled", "message": message}]
+    return step(at, facts.NOTICE, name, body={"status": {"conditions": conditions}})
+
+
+def evicted(at: float, name: str) -> Step:
+    return step(at, facts.EVICT, name)
+
+
+def deleted(at: float, name: str, user: str = KWOK) -> Step:
+    return step(at, facts.DELETE, name, user)
 
 
 def count(steps: list[Step], pods: list[Pod]) -> facts.Facts:
@@ -68,6 +87,32 @@ def test_the_first_report_of_an_end_counts() -> None:
 def test_an_end_that_nobody_reported_gives_nothing_back() -> None:
     pods = [pod("first", phase="Succeeded"), pod("second")]
     assert count([released(1, "first"), released(5, "second")], pods).peak == {"acme": 16}
+
+
+def test_what_is_lent_and_taken_back_too_early_is_more_than_there_is() -> None:
+    pods = [pod("borrows", phase="Succeeded"), pod("asks", namespace="bolt")]
+    mine = Step(5, 5.5, OPERATOR, facts.RELEASE, ("bolt", "asks"), LIFT)
+    found = count([released(1, "borrows"), mine, ended(6, "borrows")], pods)
+    assert (found.peak, found.together) == ({"acme": 8, "bolt": 8}, 16)
+    found = count([released(1, "borrows"), ended(4, "borrows"), mine], pods)
+    assert (found.peak, found.together) == ({"acme": 8, "bolt": 8}, 8)
+
+
+def test_an_evicted_pod_is_held_until_its_kubelet_says_that_it_is_gone() -> None:
+    pods = [pod("moved"), pod("second")]
+    steps = [released(1, "moved"), bound(2, "moved"), evicted(5, "moved"), released(6, "second")]
+    assert count([*steps, deleted(7, "moved")], pods).peak == {"acme": 16}
+    steps = [*steps[:3], deleted(5.5, "moved"), *steps[3:]]
+    found = count(steps, pods)
+    assert found.peak == {"acme": 8}
+    assert found.evicted == [("acme-train", "moved")]
+    assert facts.deleted(steps) == {("acme-train", "moved")}
+
+
+def test_a_deletion_that_somebody_asks_for_gives_nothing_back() -> None:
+    pods = [pod("first"), pod("second")]
+    asked = deleted(5, "first", "tenant-acme")
+    assert count([released(1, "first"), asked, released(6, "second")], pods).peak == {"acme": 16}
 
 
 def test_a_pod_bound_without_a_release_is_found() -> None:
@@ -104,6 +149,22 @@ def test_writes_are_counted_per_admitted_pod() -> None:
     assert (found.admitted, found.told) == (2, 1)
     assert found.writes == {1: 1, 2: 1}
     assert found.delays == [2.5]
+
+
+def test_a_reason_told_twice_is_a_write_for_nothing() -> None:
+    shared = [bound(9, "waits"), released(8, "waits"), told(1, "waits", "QuotaExhausted: 9 of 9")]
+    new = told(2, "waits", "GuaranteeLent: asks for 8")
+    again = told(3, "waits", "GuaranteeLent: asks for 8, and more")
+    assert count([*shared, new], [pod("waits")]).idle_writes == 0
+    assert count([*shared, new, again], [pod("waits")]).idle_writes == 1
+
+
+def test_the_notice_on_an_evicted_pod_is_no_cost_of_admission() -> None:
+    notice = step(3, facts.RELEASE, "moved", body={"metadata": {"annotations": {}}})
+    steps = [released(1, "moved"), bound(2, "moved"), notice]
+    assert count(steps, [pod("moved")]).idle_writes == 1
+    found = count([*steps, evicted(4, "moved")], [pod("moved")])
+    assert (found.idle_writes, found.admitted) == (0, 0)
 
 
 def test_quantiles_are_values_that_occurred() -> None:
@@ -191,3 +252,12 @@ def test_every_tenant_asks_for_more_than_it_has(scale: float) -> None:
         assert sum(map(manifests.gpus_of, work)) > tenant.allowance
         assert {each["kind"] for each in work} == {"Job", "Deployment", "Pod"}
         assert len({(each["kind"], each["metadata"]["name"]) for each in work}) == len(work)
+
+
+@pytest.mark.parametrize("scale", [1, 0.1, 0.03])
+def test_there_is_something_to_lend_and_more_that_would_borrow_it(scale: float) -> None:
+    tenants = manifests.tenants(manifests.platform(scale))
+    lender = next(each for each in tenants if each.lending_limit is not None)
+    assert 0 < lender.kept < lender.guaranteed
+    assert lender.borrowing_limit == 0
+    assert sum(each.borrowing_limit for each in tenants) > (lender.lending_limit or 0)
