@@ -298,6 +298,15 @@ def test_an_answer_can_be_yaml(stand: Stand) -> None:
     assert yaml.safe_load(out) == why(message="one line: with a colon " * 20)
 
 
+@pytest.mark.parametrize("everything", [True, False])
+def test_what_is_worked_out_here_can_be_yaml_too(stand: Stand, *, everything: bool) -> None:
+    (cluster if everything else tenant)(stand)
+    pod = "acme-train/train" if everything else "acme-train/free"
+    for words in (("queue", "-n", "acme-train"), ("why", pod)):
+        _, out, _ = stand.type(*words, "-o", "yaml")
+        assert yaml.safe_load(out)
+
+
 def test_somebody_who_pages_may_leave(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     stand.operator("/v1/queue", QUEUE)
     reading, writing = os.pipe()

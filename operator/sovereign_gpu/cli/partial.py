@@ -70,7 +70,7 @@ def _row(pod: Pod, now: float) -> dict[str, Any]:
     elif GATE in pod.gates:
         state = HELD if reason == Reason.HELD else WAITING
     elif pod.unschedulable:
-        reason, message = Reason.CANNOT_BIND, pod.unschedulable
+        reason, message = Reason.CANNOT_BIND.value, pod.unschedulable
     return {
         "name": pod.name,
         "namespace": pod.namespace,

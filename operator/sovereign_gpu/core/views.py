@@ -196,7 +196,7 @@ def _row(entry: _Entry, now: float) -> QueueRow:
         gpus=pod.demand.gpus,
         age_seconds=age(pod.created, now),
         gpus_ahead=entry.ahead,
-        reason=wait.reason if wait else "",
+        reason=wait.reason.value if wait else "",
         message=wait.message if wait else "",
     )
 

@@ -96,7 +96,7 @@ def why(engine: Engine, pod: Pod, now: float) -> Why:
         name=pod.name,
         tenant=tenant,
         state=state,
-        reason=wait.reason if wait else "",
+        reason=wait.reason.value if wait else "",
         message=wait.message if wait else _placed(pod, state),
         admits=said.sentence,
         passes_by_itself=said.passes,
@@ -186,7 +186,7 @@ def _pool(
         free=max(0, engine.spare(share.pool)),
         whole_nodes_free=floor.whole_nodes_free() if floor else 0,
         largest=floor.largest() if floor else 0,
-        reason=wait.reason if wait else "",
+        reason=wait.reason.value if wait else "",
         message=wait.message if wait else "",
         admits=said,
     )
