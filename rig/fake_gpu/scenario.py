@@ -83,6 +83,12 @@ def _known_product(name: str) -> str:
     return name
 
 
+def _known_state(name: str) -> str:
+    if name not in UPGRADE_STATES:
+        raise ValueError(f"the states are {', '.join(UPGRADE_STATES)}")
+    return name
+
+
 def _script(text: str) -> str:
     utilisation.parse(text)
     return text
@@ -108,7 +114,7 @@ class Scenario(_Strict):
     mig: tuple[Partition, ...] = ()
     faults: tuple[Fault, ...] = ()
     labels: dict[str, str | None] = {}
-    driver_upgrade_state: Literal[UPGRADE_STATES] = "upgrade-done"  # type: ignore[valid-type]
+    driver_upgrade_state: Annotated[str, AfterValidator(_known_state)] = "upgrade-done"
     crash: str = ""
     utilisation: Annotated[str, AfterValidator(_script)] = "90"
     hostname_label: Literal["Hostname", "hostname"] = "Hostname"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.fake_gpu.api_server.stack import Part, Stack
     from tests.fake_gpu.conftest import Node
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 UTIL = "DCGM_FI_DEV_GPU_UTIL"
 
 

@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import signal
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from tests.fake_gpu.kubelet import GPU, Kubelet, until
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 FAULTS = int(os.environ.get("DEVICE_PLUGIN_FAULTS", "12"))
 RIGHT_SECONDS = 10.0
+START_SECONDS = 60.0
 SEED = 20
 log = logging.getLogger(__name__)
 
@@ -87,6 +89,10 @@ class Torture:
         await asyncio.to_thread(end)
         await until(lambda: not self.kubelet.allocatable(), "the kubelet to see the end")
         self.plugin = self._start()
+        # How long a busy machine takes to start Python says nothing about the plugin.
+        async with asyncio.timeout(START_SECONDS):
+            while (await asyncio.to_thread(self.plugin.page, "/healthz"))[0] != HTTPStatus.OK:
+                assert self.plugin.exit_code is None, self.plugin.log.read_text()
 
     async def socket_is_deleted(self) -> None:
         registered = len(self.kubelet.registrations)
@@ -111,7 +117,7 @@ async def test_after_every_fault_the_kubelet_counts_right_and_pods_keep_their_gp
     slowest = 0.0
     loop = asyncio.get_running_loop()
     async with under.kubelet:
-        await until(lambda: under.kubelet.allocatable() == 8, "8 GPUs", 30)
+        await until(lambda: under.kubelet.allocatable() == 8, "8 GPUs", START_SECONDS)
         ids = list(under.kubelet.devices())
         await under.kubelet.admit("a/pod", 3)
         held = under.kubelet.held
