@@ -20,7 +20,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 90, 20, 22, 20
 _INK, _FAINT, _GRID = "#1f2430", "#6b7280", "#e5e7eb"
 OWN, BORROWED, WAITING = "#2f6fde", "#d97706", "#9333ea"
 GOOD, BAD = "#15803d", "#dc2626"
-_LANES = {"drift": BORROWED, "faults": BAD, "outage": _FAINT}
+_LANES = {"drift": "#fcd34d", "faults": "#fca5a5", "outage": "#d1d5db"}
 _ROW = 20
 _TICKS = 8
 
@@ -111,8 +111,8 @@ def timeline(
         for span in found:
             x = axis.x(span.began)
             wide = max(2.0, axis.x(span.ended) - x)
-            parts.append(_rect((x, y + 2), (wide, _ROW - 4), _LANES.get(lane, OWN), span.text))
-            parts.append(_text(x + wide + 4, y + 14, span.text, _INK, "start"))
+            parts.append(_rect((x, y + 2), (wide, _ROW - 4), _LANES.get(lane, _GRID), span.text))
+            parts.append(_text(x + 4, y + 14, span.text, _INK, "start"))
     return _svg(height, parts)
 
 
@@ -140,7 +140,7 @@ def _area(axis: Axis, curve: Curve, height: int, most: int, colour: str) -> str:
         points.append(f"L{x:.1f},{y:.1f}")
     end = axis.x(axis.ended)
     points.append(f"L{end:.1f},{y:.1f}L{end:.1f},{floor}Z")
-    return f"<path d='{''.join(points)}' fill='{colour}' fill-opacity='0.75'/>"
+    return f"<path d='{''.join(points)}' fill='{colour}'/>"
 
 
 def _floor(height: int) -> int:

@@ -106,10 +106,10 @@ def _play(stage: Scene) -> None:
         stage.operator.start()
         scene.wait_marked(stage)
     _lend(stage)
+    _drift(stage)
     _break(stage)
     with stage.screen.act("A policy is narrowed by mistake, under all running pods"):
         narrowed.narrow(stage)
-    _cheat(stage, "Cheating")
     _make_room(stage)
     with stage.screen.act("The operator is stopped"):
         gap = outage.begin(stage)
@@ -140,11 +140,18 @@ def _show_table(stage: Scene) -> None:
         stage.screen.show(stage.board.draw()[0])
 
 
-def _break(stage: Scene) -> None:
-    screen = stage.screen
-    with screen.act("A node turns out to stand abroad, under running pods"):
+def _drift(stage: Scene) -> None:
+    with stage.screen.act("A node turns out to stand abroad, under running pods"):
         move = drift.move_abroad(stage)
         drift.announce(stage, move)
+    _cheat(stage, "Cheating, while the notices run")
+    with stage.screen.act("The notices are over"):
+        drift.see_evicted(stage, move)
+        drift.bring_home(stage, move)
+
+
+def _break(stage: Scene) -> None:
+    screen = stage.screen
     with screen.act("Machines fail, under running pods"):
         broken = faults.strike(stage)
         faults.make_room(stage, broken)
@@ -152,9 +159,6 @@ def _break(stage: Scene) -> None:
         commands.show(stage)
     with screen.act("The machines are well again"):
         faults.recover(stage, broken)
-    with screen.act("The notices are over"):
-        drift.see_evicted(stage, move)
-        drift.bring_home(stage, move)
 
 
 def _make_room(stage: Scene) -> None:
@@ -183,7 +187,7 @@ def _cheat(stage: Scene, title: str, *, again: bool = False) -> None:
         who = cheats.gather(
             stage,
             waiting=next(each for each in pods if each.gated),
-            running=next(each for each in pods if each.running),
+            running=next(each for each in pods if each.running and not each.notice),
         )
         tried = cheats.catalogue(who)
         refused = 0
