@@ -47,8 +47,12 @@ def test_a_pod_is_gated_released_bound_counted_and_freed(site: Site) -> None:
             "guaranteed": 4,
             "used": 2,
             "reserved": 0,
+            "borrowed": 0,
+            "lent": 0,
             "pendingGpus": 0,
             "pendingPods": 0,
+            "lost": 0,
+            "onFaultyNodes": 0,
         }
     ]
     gpus = site.pool_status(pool, lambda s: s["gpus"]["counted"] == 2)["gpus"]
