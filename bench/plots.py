@@ -168,7 +168,7 @@ def drift(found: Mapping[str, Any]) -> svg.Chart:
     """How soon a relabelled node shows in the status."""
     return svg.Chart(
         "Drift: seconds from a node's new label to the status",
-        "python -m bench.drift; medians, for so many of the pods; bar 5 s on an idle machine",
+        "python -m bench.drift; medians, for so many of the pods; bar 5 s; busy machine",
         ("label to status",),
         tuple(
             (what.partition(", ")[2], (statistics.median(times),))
@@ -183,7 +183,7 @@ def commands(found: Mapping[str, Any]) -> svg.Chart:
     """How long the commands take."""
     return svg.Chart(
         f"Commands: seconds from start to end, {found['pods']:,} pods",
-        "python -m bench.cli; medians of the whole process; bar 1 s",
+        "python -m bench.cli; medians of the whole process; bar 1 s; busy machine",
         ("answered by the operator", "operator down: from the cluster"),
         tuple(
             (name, (asked["wall"], found["alone"][name]["wall"]))
