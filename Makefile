@@ -96,6 +96,11 @@ test-control-plane: rig-binaries ## policies, chart and operator on a real contr
 device-plugin-torture: rig-binaries ## two hundred restarts, deaths and flaps of kubelet and device plugin
 	@DEVICE_PLUGIN_FAULTS=200 $(PY) -m pytest tests/fake_gpu/api_server/test_torture.py --log-cli-level=INFO
 
+.PHONY: e2e
+e2e: kind-up ## the product's story on real kubelets with fake GPUs; leaves the cluster
+	@echo "==> scenarios on kind"
+	@$(PY) -m pytest tests/kind --durations=5
+
 .PHONY: coverage
 coverage: venv ## of the rungs that ran
 	@$(VENV)/bin/coverage combine --quiet --keep

@@ -23,6 +23,7 @@ from rig.errors import RigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rig.client import Client
     from rig.control_plane import Rig
 
 NAMESPACE = "sovereign-gpu-system"
@@ -66,7 +67,11 @@ def install(rig: Rig, values: Sequence[str] = ()) -> None:
 
 def wait_in_force(rig: Rig, seconds: float = 30.0) -> None:
     """Wait until the API server refuses what the policies refuse."""
-    admin = rig.client(users.PLATFORM_ADMIN)
+    wait_refusing(rig.client(users.PLATFORM_ADMIN), seconds)
+
+
+def wait_refusing(admin: Client, seconds: float = 30.0) -> None:
+    """Wait, as somebody who may do everything, until the policies refuse it nevertheless."""
     path = "/api/v1/namespaces/default/pods"
     wait_for(
         lambda: admin.create(path, _PROBE, dryRun="All").status in {403, 422},

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from rig.binaries import architecture
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 CREATED = "1970-01-01T00:00:00Z"
 MERGED = ("bin", "lib", "lib64", "sbin")
@@ -48,10 +48,12 @@ class Layer:
         """Add a directory that may stay empty."""
         self._directories[_clean(target)] = mode
 
-    def add_tree(self, target: str, source: Path) -> None:
-        """Add all files and links below a directory."""
+    def add_tree(self, target: str, source: Path, skip: Collection[Path] = ()) -> None:
+        """Add all files and links below a directory, but the skipped ones (paths in it)."""
         for path in source.rglob("*"):
             inside = f"{target}/{path.relative_to(source)}"
+            if path.relative_to(source) in skip:
+                continue
             if path.is_symlink():
                 self.link(inside, str(path.readlink()))
             elif path.is_file():

@@ -126,8 +126,15 @@ class Cluster:
         return run(self.binaries / "helm", "--kubeconfig", self.kubeconfig, *arguments)
 
     def load(self, archive: Path) -> None:
-        """Put the images of an archive onto all nodes."""
-        self._kind(self.running(), "load", "image-archive", archive)
+        """Put the images of an archive onto all nodes; once, as long as the archive's name holds.
+
+        Its name has to change with its content.
+        """
+        recorded = self._recorded()
+        if archive.name not in recorded.get("loaded", ()):
+            self._kind(self.running(), "load", "image-archive", archive)
+            recorded["loaded"] = [*recorded.get("loaded", ()), archive.name]
+            self._record.write_text(json.dumps(recorded), encoding="utf-8")
 
     def on_node(self, node: str, *command: str, text: str | None = None) -> str:
         """Run a command on a node, as root."""

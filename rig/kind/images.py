@@ -4,32 +4,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import yaml
-
 from rig.kind.paths import TREE
-from rig.kind.python_image import Program, python_image
+from rig.kind.python_image import Built, Program, python_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 OPERATOR = "sovereign-gpu"
-PYTHON = "sovereign-gpu/python:test"
+FAKE_GPU = "fake-gpu"
+PYTHON = "python-alone:test"
 """Python and nothing else, for pods of tests."""
 
 
 def operator_program() -> Program:
     """Return the product: what the chart's Deployment runs."""
-    chart = TREE / "charts" / "sovereign-gpu" / "Chart.yaml"
-    version = yaml.safe_load(chart.read_text(encoding="utf-8"))["appVersion"]
     return Program(
-        f"{OPERATOR}:{version}",
+        OPERATOR,
         ("-m", "sovereign_gpu"),
         TREE / "requirements" / "operator.txt",
         wheel=TREE,
     )
 
 
-def archives(say: Callable[[str], None]) -> list[Path]:
-    """Return the archives of all images that the scenarios need, made first if necessary."""
-    return [python_image(each, say) for each in (operator_program(), Program(PYTHON))]
+def fake_gpu_program() -> Program:
+    """Return the stack that plays NVIDIA's on the nodes; it takes names from rig and product."""
+    places = (
+        *("rig/__init__.py", "rig/catalogue.py", "rig/stages.py", "rig/fake_gpu"),
+        *("sovereign_gpu/__init__.py", "sovereign_gpu/names.py"),
+    )
+    return Program(
+        FAKE_GPU,
+        ("-m", "rig.fake_gpu"),
+        TREE / "requirements" / "fake-gpu.txt",
+        {each: TREE / (f"operator/{each}" if each.startswith("sov") else each) for each in places},
+    )
+
+
+def build(say: Callable[[str], None]) -> dict[str, Built]:
+    """Return all images that the scenarios need, by name without tag, made first if necessary."""
+    programs = (operator_program(), fake_gpu_program(), Program(PYTHON))
+    return {each.image.partition(":")[0]: python_image(each, say) for each in programs}
