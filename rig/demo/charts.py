@@ -23,6 +23,7 @@ GOOD, BAD = "#15803d", "#dc2626"
 _LANES = {"drift": "#fcd34d", "faults": "#fca5a5", "outage": "#d1d5db"}
 _ROW = 20
 _TICKS = 8
+_MIDDLE = (_LEFT + WIDTH - _RIGHT) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def tenant(axis: Axis, curve: Curve, guaranteed: int, allowance: int) -> str:
     for value, name, colour in lines:
         y = _y(value, height, most)
         parts.append(_line((_LEFT, y), (WIDTH - _RIGHT, y), colour, "5 4"))
-        parts.append(_text(WIDTH - _RIGHT - 4, y - 3, f"{name} {value:,}", colour, "end"))
+        parts.append(_text(_LEFT + 4, y - 3, f"{name} {value:,}", colour, "start"))
     return _svg(height, parts)
 
 
@@ -88,10 +89,8 @@ def timeline(
     axis: Axis, acts: Iterable[Act], findings: Iterable[Finding], spans: Iterable[Span]
 ) -> str:
     """Draw the acts, what became of the expectations in them, and what went on besides."""
-    lanes: dict[str, list[Span]] = {}
-    for span in spans:
-        lanes.setdefault(span.lane, []).append(span)
-    height = _TOP + _ROW * (2 + len(lanes)) + _BOTTOM
+    spans = list(spans)
+    height = _TOP + _ROW * (2 + len(spans)) + _BOTTOM
     parts = _frame(axis, height, 0)
     parts.append(_text(_LEFT - 8, _TOP + 14, "acts", _FAINT, "end"))
     for number, act in enumerate(acts, start=1):
@@ -105,15 +104,20 @@ def timeline(
     parts += [
         _dot(axis.x(each.at), y + 9, GOOD if each.holds else BAD, each.said) for each in findings
     ]
-    for lane, found in lanes.items():
-        y += _ROW
-        parts.append(_text(_LEFT - 8, y + 14, lane, _FAINT, "end"))
-        for span in found:
-            x = axis.x(span.began)
-            wide = max(2.0, axis.x(span.ended) - x)
-            parts.append(_rect((x, y + 2), (wide, _ROW - 4), _LANES.get(lane, _GRID), span.text))
-            parts.append(_text(x + 4, y + 14, span.text, _INK, "start"))
+    for number, span in enumerate(spans, start=2):
+        parts += _span(axis, span, _TOP + number * _ROW)
     return _svg(height, parts)
+
+
+def _span(axis: Axis, span: Span, y: int) -> list[str]:
+    x, end = axis.x(span.began), axis.x(span.ended)
+    # Where the words would leave the page, they stand before it.
+    words = (end + 4, "start") if end < _MIDDLE else (x - 4, "end")
+    return [
+        _text(_LEFT - 8, y + 14, span.lane, _FAINT, "end"),
+        _rect((x, y + 2), (max(2.0, end - x), _ROW - 4), _LANES.get(span.lane, _GRID), span.text),
+        _text(words[0], y + 14, span.text, _INK, words[1]),
+    ]
 
 
 def _frame(axis: Axis, height: int, most: int) -> list[str]:

@@ -77,6 +77,7 @@ def _instructions(scene: Scene) -> list[str]:
     people = (users.PLATFORM_ADMIN, *(each.user for each in scene.tenants), OFFICE_USER)
     files = {each: scene.rig.kubeconfig(each) for each in people}
     tenant = scene.tenants[-1]
+    ours = f"env PYTHONPATH={TREE / 'operator'} {sys.executable} -m sovereign_gpu"
     return [
         "",
         "It runs on. Who you may be:",
@@ -88,6 +89,10 @@ def _instructions(scene: Scene) -> list[str]:
         f"  kubectl -n {tenant.namespaces[0]} get pods",
         f"  kubectl -n {tenant.namespaces[0]} run more --image=any --overrides='{_ONE_GPU}'",
         "  kubectl explain tenantquota.spec",
+        f"  alias sovereign-gpu='{ours}'",
+        "  sovereign-gpu top",
+        f"  sovereign-gpu -n {tenant.namespaces[0]} queue",
+        f"  sovereign-gpu why {tenant.namespaces[0]}/more",
         f"Logs, the audit log among them: {scene.rig.logs}",
         f"End it: {_end_command(scene.rig.name)}",
     ]

@@ -59,21 +59,20 @@ def tell(name: str, nodes: int, scale: float, page: Path, *, keep: bool) -> int:
     rig = Rig(name)
     rig.binaries  # noqa: B018 - says what is missing, and how to build it
     rig.destroy()
-    operator: list[product.OperatorProcess] = []
-    stays = False
     stage: Scene | None = None
+    told = stays = False
     try:
         try:
             stage = _raise_curtain(rig, screen, nodes, scale)
-            operator.append(stage.operator)
             _play(stage)
-            stays = keep
+            told = True
         except RigError as error:
             screen.expect("the story is told to its end", holds=False, found=str(error))
         summary.write(page, screen.record, stage)
+        stays = keep and told
     finally:
         if not stays:
-            _clear(rig, operator)
+            _clear(rig, stage)
     code = _close(screen, time.monotonic() - began, page)
     if stage is not None and stays:
         kept.keep(stage)
@@ -217,10 +216,10 @@ def _drain(stage: Scene, gap: Outage) -> None:
         verdict.drained(stage)
 
 
-def _clear(rig: Rig, operators: list[product.OperatorProcess]) -> None:
-    for operator in operators:
+def _clear(rig: Rig, stage: Scene | None) -> None:
+    if stage is not None:
         # It may have ended long ago, by plan or not.
-        operator.__exit__()
+        stage.operator.__exit__()
     rig.destroy()
 
 
