@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS: Final = 0.5
 FIRST_PAUSE_SECONDS: Final = 0.5
-LONGEST_PAUSE_SECONDS: Final = 5.0
+LONGEST_PAUSE_SECONDS: Final = 4.0
 REGISTER_SECONDS: Final = 15.0
 """The kubelet dials back, for ten seconds at most, before it answers."""
 STREAM_SECONDS: Final = 10.0
@@ -105,7 +105,6 @@ class ResourceServer:
     def _unheard(self) -> bool:
         if self.plugin.streams:
             self._deaf_since = None
-            self._pause = FIRST_PAUSE_SECONDS
             return False
         if self._deaf_since is None:
             self._deaf_since = _now()
@@ -138,6 +137,9 @@ class ResourceServer:
             await _call(self.socket, plugin_services.DevicePluginStub, "GetDevicePluginOptions")
             await _call(self._kubelet, plugin_services.RegistrationStub, "Register", request)
         except grpc.aio.AioRpcError as error:
+            if kubelet != self._refused_by:
+                # What an earlier kubelet refused says nothing about this one.
+                self._pause = FIRST_PAUSE_SECONDS
             self._refused_by, self._not_before = kubelet, _now() + self._pause
             self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
             log.warning("%s: not registered: %s", self.plugin.resource, error.details())

@@ -102,6 +102,14 @@ async def test_a_kubelet_that_refuses_is_asked_again(node: Node) -> None:
             assert len(kubelet.registrations) == 3
 
 
+async def test_what_one_kubelet_refused_does_not_delay_the_next(node: Node) -> None:
+    async with node.plugin():
+        for _ in range(3):
+            async with Kubelet(node.plugins) as kubelet:
+                kubelet.refuse = 3
+                await until(lambda: kubelet.allocatable() == 8, "8 GPUs", 8)  # noqa: B023
+
+
 async def test_a_kubelet_that_stops_listening_is_registered_with_again(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
