@@ -107,7 +107,7 @@ async def test_what_one_kubelet_refused_does_not_delay_the_next(node: Node) -> N
         for _ in range(3):
             async with Kubelet(node.plugins) as kubelet:
                 kubelet.refuse = 3
-                await until(lambda: kubelet.allocatable() == 8, "8 GPUs", 8)  # noqa: B023
+                await until(lambda: kubelet.allocatable() == 8, "8 GPUs", 8)
 
 
 async def test_a_kubelet_that_stops_listening_is_registered_with_again(
