@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rig import product
 from rig.client import wait_for
 from rig.demo.manifests import HOME_POOL
+from rig.demo.pods import one
 from sovereign_gpu import names
 
 if TYPE_CHECKING:
@@ -148,7 +149,9 @@ def _why(stage: Scene, guest: Terminal, own: list[Pod]) -> None:
         ("`why` says what a pod waits for, and that it passes by itself", _WAITS, True),
         ("`why` says that waiting does not help", _STUCK, False),
     ):
-        pod = next(each for each in own if each.gated and each.fits is fits)
+        pod = one(
+            [each for each in own if each.gated and each.fits is fits], "waiting pod to ask of"
+        )
         typed = guest.show("why", f"{pod.namespace}/{pod.name}")
         stage.screen.expect(what, typed.code == code, f"{pod.name}, exit code {typed.code}")
 

@@ -12,6 +12,7 @@ from rig.demo import crowd, facts
 from rig.demo.facts import BIND, during
 from rig.demo.manifests import GPUS_PER_NODE, HOME_POOL
 from rig.demo.scene import OBJECTS
+from rig.errors import RigError
 from sovereign_gpu import names
 from sovereign_gpu.core.health import FaultKind
 
@@ -210,6 +211,10 @@ def _chosen(stage: Scene) -> Faults:
     small = [node for node, pods in by_node.items() if node not in whole and pods[0].gpus]
     spare = stage.gpus - sum(each.guaranteed for each in stage.tenants)
     row = spare // GPUS_PER_NODE + max(_LEAST_NODES, stage.size // _ONE_IN)
+    if not small or len(whole) <= row:
+        raise RigError(
+            f"the hall is too small: {len(whole)} nodes run one large pod, needs {row + 1}"
+        )
     return Faults(max(small), whole[0], whole[1 : 1 + row], time.time())
 
 

@@ -21,8 +21,8 @@ POLICY = "eu-only"
 GPUS_PER_NODE = 8
 OVERBOOKING = 1.03
 """GPUs asked for, as a multiple of what a tenant may have."""
-MORE_PODS = {"alpenmotoren": 12}
-"""Of its Job; 1 for others. Its pods end all the time, and in a small hall somebody has to wait."""
+MORE_PODS = {"alpenmotoren": 12, "kleinwerk": 4}
+"""Of its Job; 1 for others. In a small hall somebody has to wait as well, whatever comes free."""
 SMALLEST = {"guaranteed": 16, "borrowingLimit": 8, "lendingLimit": 16}
 """GPUs below which no figure of a quota shrinks."""
 REPLICAS = {"alpenmotoren": 240, "rheinstahl": 60, "isar-robotics": 200, "kleinwerk": 12}

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rig.demo.manifests import GPUS_PER_NODE, gpus_of_pod
+from rig.errors import RigError
 from sovereign_gpu import names
 
 if TYPE_CHECKING:
@@ -79,6 +80,17 @@ def read(client: Client, namespaces: Iterable[str]) -> list[Pod]:
     wanted = set(namespaces)
     found = client.items("/api/v1/pods")
     return [_pod(each) for each in found if each["metadata"]["namespace"] in wanted]
+
+
+def one(found: list[Pod], what: str) -> Pod:
+    """Return the first of some pods.
+
+    Raises:
+        RigError: there is none; `what` names what is missing.
+    """
+    if not found:
+        raise RigError(f"the story lacks a {what}")
+    return found[0]
 
 
 def _pod(source: dict[str, Any]) -> Pod:

@@ -22,6 +22,7 @@ from rig.demo import (
     summary,
     verdict,
 )
+from rig.demo.pods import one
 from rig.demo.screen import Screen
 from rig.demo.table import Board
 from rig.demo.trail import Trail
@@ -185,8 +186,8 @@ def _cheat(stage: Scene, title: str, *, again: bool = False) -> None:
         pods = [each for each in stage.pods() if each.namespace in own]
         who = cheats.gather(
             stage,
-            waiting=next(each for each in pods if each.gated),
-            running=next(each for each in pods if each.running and not each.notice),
+            waiting=one([each for each in pods if each.gated], "waiting pod to cheat with"),
+            running=one([each for each in pods if each.running and not each.notice], "running pod"),
         )
         tried = cheats.catalogue(who)
         refused = 0

@@ -11,9 +11,10 @@ import pytest
 from rig.client import Response
 from rig.demo import facts, manifests
 from rig.demo.cheats import RBAC, Cheat, refused, short
-from rig.demo.pods import Pod
+from rig.demo.pods import Pod, one
 from rig.demo.screen import Screen
 from rig.demo.trail import OPERATOR, Step, Trail
+from rig.errors import RigError
 from rig.users import KWOK
 
 if TYPE_CHECKING:
@@ -235,6 +236,12 @@ def test_a_cheat_has_to_be_refused_by_the_rule_meant_for_it(
 def test_a_refusal_is_shown_by_what_it_found() -> None:
     answer = Response(403, {"message": "pods is forbidden: denied request: gate: found\n it"})
     assert short(Cheat("", "gate", lambda: answer), answer) == "found it"
+
+
+def test_a_story_without_the_pod_it_needs_says_so() -> None:
+    assert one([pod("first"), pod("second")], "pod") == pod("first")
+    with pytest.raises(RigError, match="lacks a waiting pod"):
+        one([], "waiting pod")
 
 
 def test_a_failed_expectation_is_remembered_by_name(capsys: pytest.CaptureFixture[str]) -> None:
