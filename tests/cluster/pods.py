@@ -1,10 +1,16 @@
-"""Pods as the API server sends them."""
+"""Pods as the API server sends them, and as they are read."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from sovereign_gpu import names
+from sovereign_gpu.cluster import decode, wire
+from sovereign_gpu.core.model import Pod
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
 def pod(
@@ -37,3 +43,8 @@ def pod(
         "spec": {"containers": [{"name": "c", "resources": {"requests": requests}}], **spec},
         "status": {"phase": phase},
     }
+
+
+def read(source: dict[str, Any]) -> Pod:
+    """Return what the core is told of a pod."""
+    return decode.pod(wire.POD.validate_json(json.dumps(source)))

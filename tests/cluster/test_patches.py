@@ -12,14 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sovereign_gpu import names
-from sovereign_gpu.cluster import decode, patches, wire
+from sovereign_gpu.cluster import patches
 from sovereign_gpu.core import residency
 from sovereign_gpu.core.matching import matches
-from sovereign_gpu.core.model import Node, Placement, Pod, Pool, Release, Requirement, Resources
-from tests.cluster.pods import pod
+from sovereign_gpu.core.model import Node, Placement, Pool, Release, Requirement, Resources
+from tests.cluster.pods import PREFERRED, REQUIRED, pod, read
 
-REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
-PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 PRODUCT = names.PRODUCT_LABEL
 
 LABELLED = Pool("munich", "DE", "eu-de-muc", labelled=True)
@@ -52,10 +50,6 @@ NODES = [
     )
 ]
 NODES += [node("bare"), node("selected", **{PRODUCT: "B200"})]
-
-
-def read(source: dict[str, Any]) -> Pod:
-    return decode.pod(wire.POD.validate_json(json.dumps(source)))
 
 
 def places(source: dict[str, Any]) -> set[str]:
