@@ -1,4 +1,4 @@
-"""An informer of pods on the fake API server, and what it should know."""
+"""Pods on the fake API server, an informer of them, and what it should know."""
 
 from __future__ import annotations
 
@@ -15,9 +15,22 @@ from sovereign_gpu.cluster.kinds import PODS
 from sovereign_gpu.cluster.session import Api
 from sovereign_gpu.cluster.store import Store
 from sovereign_gpu.core.model import Pod
+from tests.cluster.pods import pod
 from tests.contract.fake_api import FakeApi
 
+PATH = PODS.path
 QUICK = Backoff(0.001, 0.01)
+
+
+def fill(fake: FakeApi, count: int, *, start: int = 0) -> None:
+    """Put waiting pods on the server."""
+    for i in range(start, start + count):
+        fake.put(PATH, f"p{i}", pod(f"p{i}"))
+
+
+async def watching(fake: FakeApi, number: int = 1) -> None:
+    """Wait until pods were asked to be watched that many times and are watched."""
+    await fake.until(lambda: len(fake.watches) > 0 and len(fake.watched(PATH)) >= number)
 
 
 @dataclass(slots=True)
@@ -41,7 +54,7 @@ class Follower:
 
     def truth(self) -> dict[str, Pod]:
         """Return the unfinished pods of the server."""
-        found = self.fake.objects[PODS.path].values()
+        found = self.fake.objects[PATH].values()
         return {
             item["metadata"]["uid"]: decode.pod(wire.POD.validate_python(item))
             for item in found
@@ -80,7 +93,7 @@ async def following(
     wake = asyncio.Event()
     store: Store[Pod] = Store(wake)
     informer = Informer(api, PODS, store, silence=silence, backoff=backoff)
-    fake.objects[PODS.path]  # the collection exists, though empty
+    fake.objects[PATH]  # the collection exists, though empty
     task = asyncio.create_task(informer.run())
     try:
         yield Follower(fake, store, informer, wake)
