@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rig.demo.outage import Outage
     from rig.demo.scene import Scene
 
+_LAST_LINES = 12
 ENDING = 10
 """Pods that end while the operator runs, so that others take their place; fewer when fewer wait."""
 
@@ -69,6 +70,7 @@ def tell(name: str, nodes: int, scale: float, page: Path, *, keep: bool) -> int:
             told = True
         except RigError as error:
             screen.expect("the story is told to its end", holds=False, found=str(error))
+            _last_words(rig, screen)
         summary.write(page, screen.record, stage)
         stays = keep and told
     finally:
@@ -215,6 +217,14 @@ def _drain(stage: Scene, gap: Outage) -> None:
             f"{time.monotonic() - began:.1f} s after the start"
         )
         verdict.drained(stage)
+
+
+def _last_words(rig: Rig, screen: Screen) -> None:
+    """Show how the operator's log ends: it goes with the rig."""
+    log = rig.logs / "operator.log"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    for line in lines[-_LAST_LINES:]:
+        screen.line(f"operator: {line}", "dim")
 
 
 def _clear(rig: Rig, stage: Scene | None) -> None:
