@@ -1,9 +1,10 @@
-"""Attacks by changing what exists, and by binding."""
+"""Attacks by changing pods, by binding, and with stolen credentials of the operator."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rig.client import STRATEGIC_PATCH
 from sovereign_gpu import names
 from tests.admission.attacks import attack
 from tests.admission.world import (
@@ -12,9 +13,11 @@ from tests.admission.world import (
     FREE,
     GOVERNED,
     HOME,
-    RESIDENCY_LABEL,
+    LIFT,
     WARNED,
     World,
+    annotated,
+    labelled,
     namespace_path,
     pods_path,
 )
@@ -25,17 +28,8 @@ if TYPE_CHECKING:
 GATED, RUNNING = f"{pods_path(GOVERNED)}/gated", f"{pods_path(GOVERNED)}/running"
 UNGOVERNED = f"{pods_path(FREE)}/unbound"
 INFRA = f"{pods_path('kube-system')}/infra"
-LIFT = {"op": "remove", "path": "/spec/schedulingGates"}
 SWAP = {"op": "replace", "path": "/spec/containers/0/image", "value": "registry.invalid/evil:1"}
 FORGED = {names.REGION_LABEL: HOME, names.ZONE_LABEL: "forged"}
-
-
-def labelled(**labels: str | None) -> dict[str, Any]:
-    return {"metadata": {"labels": labels}}
-
-
-def annotated(key: str, value: str | None) -> dict[str, Any]:
-    return {"metadata": {"annotations": {key: value}}}
 
 
 # --- the gate --------------------------------------------------------------------------------
@@ -133,12 +127,7 @@ def all_devices_by_environment_of_an_ephemeral_container(world: World) -> Respon
 
 def _debugging(world: World, container: dict[str, Any]) -> Response:
     body = {"spec": {"ephemeralContainers": [container]}}
-    return world.patch(
-        world.admin,
-        f"{RUNNING}/ephemeralcontainers",
-        body,
-        "application/strategic-merge-patch+json",
-    )
+    return world.patch(world.admin, f"{RUNNING}/ephemeralcontainers", body, STRATEGIC_PATCH)
 
 
 # --- stolen credentials of the operator ------------------------------------------------------
@@ -193,7 +182,7 @@ def a_pod_of_an_exempt_namespace_declared_failed_by_the_operator(world: World) -
 def a_pod_declared_ready_by_the_operator(world: World) -> Response:
     conditions = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
     path = f"{RUNNING}/status"
-    return world.patch(world.operator, path, conditions, "application/strategic-merge-patch+json")
+    return world.patch(world.operator, path, conditions, STRATEGIC_PATCH)
 
 
 @attack("operator-eviction")
@@ -285,149 +274,3 @@ def a_binding_through_the_legacy_resource_by_kube_scheduler(world: World) -> Res
 @attack("binding-region-warning", warns=True)
 def a_binding_that_a_policy_would_refuse(world: World) -> Response:
     return world.bind(world.scheduler, WARNED, world.away)
-
-
-# --- nodes -----------------------------------------------------------------------------------
-GUARDED = {"spec": {"taints": [{"key": names.COMPANION_TAINT, "effect": "NoSchedule"}]}}
-
-
-@attack("node-pool-label")
-def a_node_put_into_a_pool(world: World) -> Response:
-    body = labelled(**{names.NODE_POOL_LABEL: "munich"}) | GUARDED
-    return world.patch(world.editor, f"/api/v1/nodes/{world.away}", body)
-
-
-@attack("node-pool-label", also="node-guarded")
-def a_node_put_into_a_pool_through_status(world: World) -> Response:
-    body = labelled(**{names.NODE_POOL_LABEL: "munich"})
-    return world.patch(world.editor, f"/api/v1/nodes/{world.away}/status", body)
-
-
-@attack("node-pool-label")
-def a_node_created_in_a_pool(world: World) -> Response:
-    metadata = {"name": "new", "labels": {names.NODE_POOL_LABEL: "munich"}}
-    return world.editor.create("/api/v1/nodes", {"metadata": metadata} | GUARDED, dryRun="All")
-
-
-@attack("node-pool-label", also="operator-node")
-def a_node_put_into_a_pool_by_the_operator(world: World) -> Response:
-    body = labelled(**{names.NODE_POOL_LABEL: "munich"}) | GUARDED
-    return world.patch(world.operator, f"/api/v1/nodes/{world.away}", body)
-
-
-@attack("node-machine-label")
-def another_machine_recorded(world: World) -> Response:
-    body = labelled(**{names.NODE_MACHINE_LABEL: "u00000000"})
-    return world.patch(world.editor, f"/api/v1/nodes/{world.home}", body)
-
-
-@attack("node-machine-label")
-def a_recorded_machine_forgotten_through_status(world: World) -> Response:
-    body = labelled(**{names.NODE_MACHINE_LABEL: None})
-    return world.patch(world.editor, f"/api/v1/nodes/{world.home}/status", body)
-
-
-@attack("node-machine-label")
-def a_machine_recorded_by_somebody_else(world: World) -> Response:
-    body = labelled(**{names.NODE_MACHINE_LABEL: "u00000000"})
-    return world.patch(world.editor, f"/api/v1/nodes/{world.away}", body)
-
-
-@attack("node-machine-label", also="operator-node")
-def another_machine_recorded_by_the_operator(world: World) -> Response:
-    body = labelled(**{names.NODE_MACHINE_LABEL: "u00000000"})
-    return world.patch(world.operator, f"/api/v1/nodes/{world.home}", body)
-
-
-@attack("node-machine-label", also="operator-node")
-def a_recorded_machine_forgotten_by_the_operator(world: World) -> Response:
-    body = labelled(**{names.NODE_MACHINE_LABEL: None})
-    return world.patch(world.operator, f"/api/v1/nodes/{world.home}", body)
-
-
-@attack("node-residency-label")
-def a_node_allowed_by_its_editor(world: World) -> Response:
-    body = labelled(**{RESIDENCY_LABEL: names.NODE_ALLOWED})
-    return world.patch(world.editor, f"/api/v1/nodes/{world.away}", body)
-
-
-@attack("node-residency-label")
-def a_node_created_allowed(world: World) -> Response:
-    metadata = {"name": "new", "labels": {RESIDENCY_LABEL: names.NODE_ALLOWED}}
-    return world.editor.create("/api/v1/nodes", {"metadata": metadata}, dryRun="All")
-
-
-@attack("node-location")
-def the_region_of_a_pool_node_changed_by_its_kubelet(world: World) -> Response:
-    body = labelled(**{names.REGION_LABEL: AWAY})
-    return world.patch(world.kubelet, f"/api/v1/nodes/{world.home}", body)
-
-
-@attack("node-location")
-def the_region_of_a_pool_node_changed_through_status(world: World) -> Response:
-    body = labelled(**{names.REGION_LABEL: AWAY})
-    return world.patch(world.kubelet, f"/api/v1/nodes/{world.home}/status", body)
-
-
-@attack("node-location")
-def the_zone_of_a_pool_node_removed(world: World) -> Response:
-    body = labelled(**{names.ZONE_LABEL: None})
-    return world.patch(world.editor, f"/api/v1/nodes/{world.home}", body)
-
-
-@attack("node-taint")
-def the_taint_of_a_pool_node_removed(world: World) -> Response:
-    body = {"spec": {"taints": None}}
-    return world.patch(world.editor, f"/api/v1/nodes/{world.home}", body)
-
-
-@attack("node-guarded")
-def a_node_with_gpus_put_into_a_pool_without_its_taint(world: World) -> Response:
-    metadata = {"name": "new", "labels": {names.NODE_POOL_LABEL: "munich"}}
-    body = {"metadata": metadata, "status": {"capacity": {"nvidia.com/gpu": "8"}}}
-    return world.admin.create("/api/v1/nodes", body, dryRun="All")
-
-
-@attack("node-guarded")
-def a_companion_put_into_a_pool_without_its_taint(world: World) -> Response:
-    metadata = {"name": "new", "labels": {names.NODE_POOL_LABEL: "munich"}}
-    return world.admin.create("/api/v1/nodes", {"metadata": metadata}, dryRun="All")
-
-
-# --- namespaces ------------------------------------------------------------------------------
-FREED = {names.TENANT_LABEL: None}
-
-
-@attack("namespace-tenant")
-def a_namespace_freed_from_its_tenant(world: World) -> Response:
-    return world.patch(world.editor, namespace_path(GOVERNED), labelled(**FREED))
-
-
-@attack("namespace-tenant")
-def a_namespace_freed_through_status(world: World) -> Response:
-    return world.patch(world.editor, f"{namespace_path(GOVERNED)}/status", labelled(**FREED))
-
-
-@attack("namespace-tenant")
-def a_namespace_freed_through_finalize(world: World) -> Response:
-    body = world.editor.get(namespace_path(GOVERNED)).must()
-    del body["metadata"]["labels"][names.TENANT_LABEL]
-    return world.editor.replace(f"{namespace_path(GOVERNED)}/finalize", body, dryRun="All")
-
-
-@attack("namespace-tenant")
-def more_regions_for_a_namespace(world: World) -> Response:
-    body = annotated(names.REGIONS, f"{HOME},{AWAY}")
-    return world.patch(world.editor, namespace_path(GOVERNED), body)
-
-
-@attack("namespace-tenant")
-def more_regions_through_status(world: World) -> Response:
-    body = annotated(names.REGIONS, f"{HOME},{AWAY}")
-    return world.patch(world.editor, f"{namespace_path(GOVERNED)}/status", body)
-
-
-@attack("namespace-tenant")
-def a_namespace_created_with_a_tenant(world: World) -> Response:
-    metadata = {"name": "new", "labels": {names.TENANT_LABEL: "acme"}}
-    return world.editor.create("/api/v1/namespaces", {"metadata": metadata}, dryRun="All")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.admission import attacks_change, attacks_create
+from tests.admission import attacks_change, attacks_create, attacks_place
 from tests.admission.attacks import ATTACKS, Attack
 from tests.admission.world import World
 
 assert attacks_change
 assert attacks_create
+assert attacks_place
 
 DIRECT = [each for each in ATTACKS if not each.unpatched and not each.warns]
 WARNED = [each for each in ATTACKS if each.warns]

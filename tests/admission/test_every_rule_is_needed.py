@@ -14,7 +14,7 @@ import pytest
 
 from sovereign_gpu.admission.catalogue import CATALOGUE
 from sovereign_gpu.admission.manifests import manifests
-from tests.admission import attacks_change, attacks_create, policies
+from tests.admission import attacks_change, attacks_create, attacks_place, policies
 from tests.admission.attacks import ATTACKS, Attack
 from tests.admission.effects import EFFECTS
 from tests.admission.variants import without_mutation, without_validation
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 assert attacks_change
 assert attacks_create
+assert attacks_place
 
 RULES = [rule.name for policy in CATALOGUE for rule in policy.validations]
 PARTS = [part.name for policy in CATALOGUE for part in policy.mutations]

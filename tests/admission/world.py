@@ -25,6 +25,7 @@ HOME, AWAY = "eu-de-muc", "us-east-1"
 GOVERNED, FREE, WARNED, EXEMPT, CI = "acme-train", "free", "acme-old", "gpu-operator", "ci"
 RESIDENCY_LABEL = names.NODE_RESIDENCY_PREFIX + "eu-only"
 MACHINE = "u0123456789abcdef"
+LIFT = {"op": "remove", "path": "/spec/schedulingGates"}
 SETTINGS = Settings(
     exempt_service_accounts=(f"{CI}:imager",),
     # A mistake somebody will make: MIG slices stay uncounted, so they stay refused.
@@ -137,6 +138,14 @@ def daemonset(template: dict[str, Any], name: str = "daemon") -> dict[str, Any]:
     }
 
 
+def labelled(**labels: str | None) -> dict[str, Any]:
+    return {"metadata": {"labels": labels}}
+
+
+def annotated(key: str, value: str | None) -> dict[str, Any]:
+    return {"metadata": {"annotations": {key: value}}}
+
+
 def build(rig: Rig, rbac: Iterable[dict[str, Any]]) -> World:
     """Everything but the policies, so that setting up is not what they refuse."""
     admin = rig.client("platform-admin")
@@ -176,8 +185,7 @@ def populate(world: World) -> None:
         waiting = pod("unbound", schedulerName="nobody")
         world.tenant.create(pods_path(namespace), waiting).must()
     world.tenant.create(pods_path(GOVERNED), pod("running", gpus=1)).must()
-    release = [{"op": "remove", "path": "/spec/schedulingGates"}]
-    world.admin.patch(f"{pods_path(GOVERNED)}/running", release).must()
+    world.admin.patch(f"{pods_path(GOVERNED)}/running", [LIFT]).must()
     world.admin.wait(
         f"{pods_path(GOVERNED)}/running", lambda body: body["status"]["phase"] == "Running", 60
     )
