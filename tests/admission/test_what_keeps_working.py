@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from rig.client import wait_for
+from rig.client import STRATEGIC_PATCH, wait_for
 from rig.stages import RUN_SECONDS
 from rig.users import grant_tenant
 from sovereign_gpu import names
@@ -15,8 +15,8 @@ from tests.admission.world import (
     FREE,
     GOVERNED,
     HOME,
+    LIFT,
     RESIDENCY_LABEL,
-    SETTINGS,
     WARNED,
     World,
     daemonset,
@@ -29,8 +29,6 @@ from tests.admission.world import (
 if TYPE_CHECKING:
     from rig.client import Client
 
-LIFT = {"op": "remove", "path": "/spec/schedulingGates"}
-STRATEGIC = "application/strategic-merge-patch+json"
 RBAC = "rbac.authorization.k8s.io"
 
 
@@ -188,7 +186,7 @@ def test_a_tenant_changes_evicts_and_deletes_its_pods(world: World) -> None:
 def test_an_ordinary_ephemeral_container_is_let_in(world: World) -> None:
     body = {"spec": {"ephemeralContainers": [{"name": "debug", "image": "registry.invalid/sh:1"}]}}
     path = f"{pods_path(GOVERNED)}/running/ephemeralcontainers"
-    world.patch(world.admin, path, body, STRATEGIC).must()
+    world.patch(world.admin, path, body, STRATEGIC_PATCH).must()
 
 
 def test_a_governed_namespace_can_be_deleted(world: World) -> None:
@@ -276,6 +274,21 @@ def test_holders_of_the_right_bind(world: World) -> None:
     assert "binding-region: found " in abroad.message
 
 
+def test_others_evict_as_their_rights_say(world: World) -> None:
+    world.evict(world.admin, f"{pods_path('kube-system')}/infra").must()
+
+
+def test_the_audit_log_says_where_governed_pods_were_bound(world: World) -> None:
+    place = f"acme {HOME} {world.home}"
+    key = "sovereign-gpu-binding/place"
+
+    def seen() -> bool:
+        with world.rig.audit_log.open(encoding="utf-8") as lines:
+            return any(json.loads(line).get("annotations", {}).get(key) == place for line in lines)
+
+    wait_for(seen, 30, "the binding of a governed pod in the audit log")
+
+
 # --- nodes -----------------------------------------------------------------------------------
 def test_a_node_joins_without_labels_and_gets_them_later(world: World) -> None:
     joining = world.rig.client("system:node:joining")
@@ -284,7 +297,7 @@ def test_a_node_joins_without_labels_and_gets_them_later(world: World) -> None:
     body = {"metadata": {"labels": labels}}
     joining.patch("/api/v1/nodes/joining", body).must()
     ready = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
-    joining.patch("/api/v1/nodes/joining/status", ready, STRATEGIC).must()
+    joining.patch("/api/v1/nodes/joining/status", ready, STRATEGIC_PATCH).must()
     world.admin.delete("/api/v1/nodes/joining").must()
 
 
@@ -319,76 +332,6 @@ def test_an_administrator_enrols_moves_and_releases_nodes(world: World) -> None:
     world.patch(world.admin, home, moved | {"spec": {"taints": None}}).must()
 
 
-# --- the operator, when it is back -----------------------------------------------------------
-def test_the_operator_releases_with_affinity_and_our_metadata(world: World) -> None:
-    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [world.home]}]}
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
-    release = [
-        {"op": "test", "path": "/spec/schedulingGates/0/name", "value": names.GATE},
-        {"op": "remove", "path": "/spec/schedulingGates/0"},
-        {"op": "add", "path": "/metadata/labels", "value": {names.POOL_LABEL: "munich"}},
-        {"op": "add", "path": "/metadata/annotations/sovereign-gpu.io~1decision", "value": "{}"},
-        {"op": "add", "path": "/metadata/annotations/sovereign-gpu.io~1released-by", "value": "1"},
-        {"op": "add", "path": "/spec/affinity", "value": {"nodeAffinity": required}},
-    ]
-    world.patch(world.operator, f"{pods_path(GOVERNED)}/gated", release).must()
-
-
-def test_the_operator_says_why_a_pod_waits(world: World) -> None:
-    path = f"{pods_path(GOVERNED)}/gated/status"
-    condition = {
-        "type": "PodScheduled",
-        "status": "False",
-        "reason": "SchedulingGated",
-        "message": "waits for 1 GPU",
-    }
-    body = {"status": {"conditions": [condition]}}
-    world.patch(world.operator, path, body, STRATEGIC).must()
-
-
-def test_the_operator_announces_an_eviction_takes_it_back_and_evicts(world: World) -> None:
-    path = f"{pods_path(GOVERNED)}/running"
-    for notice in ('{"node": "x"}', None):
-        body = {"metadata": {"annotations": {names.DRIFT_NOTICE: notice}}}
-        world.patch(world.operator, path, body).must()
-    world.evict(world.operator, path).must()
-
-
-def test_others_evict_as_their_rights_say(world: World) -> None:
-    world.evict(world.admin, f"{pods_path('kube-system')}/infra").must()
-
-
-def test_the_operator_assigns_a_namespace_in_one_patch(world: World) -> None:
-    annotations = {
-        names.RESIDENCY: "eu-only",
-        names.REGIONS: HOME,
-        names.WARN_RESIDENCY: "de-only",
-        names.WARN_REGIONS: "",
-    }
-    labels = {names.TENANT_LABEL: "acme"}
-    body = {"metadata": {"labels": labels, "annotations": annotations}}
-    world.patch(world.operator, namespace_path(FREE), body).must()
-    emptied = {"metadata": {"labels": {names.TENANT_LABEL: None}}}
-    world.patch(world.operator, namespace_path(GOVERNED), emptied).must()
-
-
-def test_the_operator_allows_and_forbids_nodes(world: World) -> None:
-    away, home = f"/api/v1/nodes/{world.away}", f"/api/v1/nodes/{world.home}"
-    allowed = {"metadata": {"labels": {RESIDENCY_LABEL: names.NODE_ALLOWED}}}
-    forbidden = {"metadata": {"labels": {RESIDENCY_LABEL: None}}}
-    world.patch(world.operator, away, allowed).must()
-    world.patch(world.operator, home, forbidden).must()
-
-
-def test_the_operator_records_a_machine_and_an_administrator_takes_in_another(
-    world: World,
-) -> None:
-    recorded = {"metadata": {"labels": {names.NODE_MACHINE_LABEL: "u0", RESIDENCY_LABEL: None}}}
-    world.patch(world.operator, f"/api/v1/nodes/{world.away}", recorded).must()
-    forgotten = {"metadata": {"labels": {names.NODE_MACHINE_LABEL: None}}}
-    world.patch(world.admin, f"/api/v1/nodes/{world.home}", forgotten).must()
-
-
 def test_a_node_that_left_its_pool_may_move_though_its_machine_is_remembered(
     world: World,
 ) -> None:
@@ -399,18 +342,3 @@ def test_a_node_that_left_its_pool_may_move_though_its_machine_is_remembered(
     world.patch(world.editor, path, moved).must()
     forgotten = {"metadata": {"labels": {names.NODE_MACHINE_LABEL: None}}}
     world.admin.patch(path, forgotten).must()
-
-
-def test_the_audit_log_says_where_governed_pods_were_bound(world: World) -> None:
-    place = f"acme {HOME} {world.home}"
-    key = "sovereign-gpu-binding/place"
-
-    def seen() -> bool:
-        with world.rig.audit_log.open(encoding="utf-8") as lines:
-            return any(json.loads(line).get("annotations", {}).get(key) == place for line in lines)
-
-    wait_for(seen, 30, "the binding of a governed pod in the audit log")
-
-
-def test_the_operator_is_known_by_the_name_the_chart_gives_it() -> None:
-    assert SETTINGS.operator_user == "system:serviceaccount:sovereign-gpu-system:sovereign-gpu"
