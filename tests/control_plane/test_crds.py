@@ -14,13 +14,8 @@ from hypothesis import strategies as st
 from rig.users import PLATFORM_ADMIN
 from sovereign_gpu.api import Condition, InvalidObjectError, parse
 from sovereign_gpu.api.dataresidencypolicy import DataResidencyPolicyStatus, Eligible, Violations
-from sovereign_gpu.api.gpupool import (
-    GpuPoolStatus,
-    PoolGpuCounts,
-    PoolNodeCounts,
-    PoolProduct,
-)
 from sovereign_gpu.api.parse import KINDS
+from sovereign_gpu.api.poolstatus import GpuPoolStatus, PoolGpuCounts, PoolNodeCounts, PoolProduct
 from sovereign_gpu.api.tenantquota import PoolUsage, QuotaTotals, TenantQuotaStatus, Waiting
 from sovereign_gpu.core.model import Reason
 from tests.api.manifests import (
@@ -235,7 +230,9 @@ POOL_STATUS = GpuPoolStatus(
 TENANT_STATUS = TenantQuotaStatus(
     observed_generation=1,
     conditions=(READY,),
-    total=QuotaTotals(guaranteed=2000, used=1999, reserved=7, pending_gpus=64, pending_pods=9),
+    total=QuotaTotals(
+        guaranteed=2000, used=1999, borrowed=12, reserved=7, pending_gpus=64, pending_pods=9
+    ),
     pools=(PoolUsage(name="munich-b200", guaranteed=2000, used=1999, reserved=7),),
     waiting=tuple(Waiting(reason=reason, pods=9, gpus=64, message="why") for reason in Reason),
 )
@@ -326,7 +323,7 @@ def test_the_table_answers_how_full_how_healthy_and_who_waits(
     assert head.split() == ["NAME", *shown]
     expected = {
         "gpupool": "munich-b200 True DE eu-de-muc 1250 1248 9984 9000 976",
-        "tenantquota": "siemens True 2000 1999 64 9 Starting",
+        "tenantquota": "siemens True 2000 1999 12 64 9 Starting",
         "dataresidencypolicy": 'eu-only True ["EU"] Deny 2 1254 0',
     }
     assert row.split()[:-1] == expected[stem].split()
@@ -353,4 +350,7 @@ def pruned_from(written: Any, stored: Any, path: str = "") -> list[str]:
         return lost + [
             item for key in both for item in pruned_from(written[key], stored[key], f"{path}.{key}")
         ]
+    if isinstance(written, list) and isinstance(stored, list) and len(written) == len(stored):
+        pairs = enumerate(zip(written, stored, strict=True))
+        return [item for i, pair in pairs for item in pruned_from(*pair, f"{path}[{i}]")]
     return [] if written == stored else [path]
