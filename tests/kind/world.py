@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import subprocess
@@ -137,7 +138,9 @@ class Tenant:
 
     def end(self, name: str) -> None:
         """Let a running pod end with success, and wait until its kubelet says so."""
-        self.run(name, "import os; os.kill(1, 15)")
+        # The end of the container can be the end of the command, too.
+        with contextlib.suppress(RigError):
+            self.run(name, "import os; os.kill(1, 15)")
         self.client.wait(
             self.pod(name), lambda body: body["status"]["phase"] == "Succeeded", SECONDS
         )
@@ -146,6 +149,16 @@ class Tenant:
         """Run Python code in a running pod; returns what it printed."""
         where = (f"--namespace={self.namespace}", name)
         return self.cluster.kubectl("exec", *where, "--", INTERPRETER, "-c", code)
+
+    def reachable(self, name: str, seconds: float = SECONDS) -> None:
+        """Wait until commands can be run in a pod: its kubelet has to know it first."""
+
+        def answers() -> bool:
+            with contextlib.suppress(RigError):
+                return self.run(name, "print(1)").strip() == "1"
+            return False
+
+        wait_for(answers, seconds, f"pod {name} to be reachable", 1.0)
 
     def status(self, predicate: Any) -> dict[str, Any]:
         """Wait until the status of the TenantQuota is as wanted, as its tenant would not see it."""
@@ -234,6 +247,13 @@ class World:
             self.admin.wait(pods, lambda found: not found["items"], 2 * SECONDS)
         self._made.clear()
         self._namespaces.clear()
+
+    def pool(self, predicate: Any, seconds: float = SECONDS) -> dict[str, Any]:
+        """Wait until the status of the pool is as wanted, and return that."""
+        path = f"{API}/gpupools/{POOL}"
+        body = self.admin.wait(path, lambda found: predicate(found["status"]), seconds)
+        found: dict[str, Any] = body["status"]
+        return found
 
     def on(self, node: str) -> set[str]:
         """Return the namespaces whose pods are bound to a node."""

@@ -1,0 +1,56 @@
+"""A node that moves abroad under running pods is seen and avoided until it is back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rig.kind.story import POLICY, REGION
+from sovereign_gpu import names
+from tests.kind.world import API, SECONDS, is_gated, pod
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.kind.world import World
+
+
+@pytest.fixture
+def move(world: World) -> Iterator[Callable[[str, str], None]]:
+    """Rewrite the region of a node, as an administrator; all are at home after the test."""
+
+    def relabel(node: str, region: str) -> None:
+        labels = {"metadata": {"labels": {names.REGION_LABEL: region}}}
+        world.admin.patch(f"/api/v1/nodes/{node}", labels).must()
+
+    yield relabel
+    for node in world.eu:
+        relabel(node, REGION)
+    world.pool(lambda status: status["gpus"]["allocatable"] == 16)
+
+
+def test_pods_on_a_node_that_moved_are_violations_until_it_is_back(
+    world: World, move: Callable[[str, str], None]
+) -> None:
+    tenant = world.tenant("acme", 16)
+    tenant.submit(pod("runs", gpus=8))
+    node = tenant.running("runs")["spec"]["nodeName"]
+    move(node, "us-east")
+    policy = f"{API}/dataresidencypolicies/{POLICY}"
+    world.admin.wait(policy, lambda found: found["status"]["violations"]["now"] == 1, SECONDS)
+    assert tenant.running("runs")["spec"]["nodeName"] == node
+
+    # Nothing new goes there, though kubelet, scheduler and GPUs are as before.
+    (other,) = set(world.eu) - {node}
+    tenant.submit(pod("next", gpus=8))
+    assert tenant.running("next")["spec"]["nodeName"] == other
+    tenant.end("next")
+    tenant.end("runs")
+    tenant.submit(pod("first", gpus=8), pod("second", gpus=8))
+    tenant.status(lambda status: status["total"]["pendingPods"] == 1)
+    move(node, REGION)
+    tenant.running("first")
+    tenant.running("second")
+    assert not is_gated(tenant.client.get(tenant.pod("second")).must())
+    world.admin.wait(policy, lambda found: found["status"]["violations"]["now"] == 0, SECONDS)

@@ -1,0 +1,124 @@
+"""GPUs and nodes fail, recover and are serviced under the product's eyes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from rig.client import wait_for
+from rig.fake_gpu.names import GPU_RESOURCE
+from tests.kind.test_devices import SEEN
+from tests.kind.world import SECONDS, pod
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.kind.world import World
+
+SCENARIO = "/api/v1/namespaces/fake-gpu/configmaps/fake-gpu"
+AFTER_KUBELET = 90.0
+"""Seconds until a restarted kubelet has its device plugins again and has said so."""
+
+
+@pytest.fixture
+def break_gpus(world: World) -> Iterator[Callable[..., None]]:
+    """Let GPUs of a node fail, by their indexes; all are whole again after the test."""
+    touched: set[str] = set()
+
+    def set_faults(node: str, *gpus: int) -> None:
+        touched.add(node)
+        text = yaml.safe_dump({"faults": [{"gpu": each, "xid": 79} for each in gpus]})
+        world.admin.patch(SCENARIO, {"data": {node: text}}).must()
+
+    yield set_faults
+    world.admin.patch(SCENARIO, {"data": dict.fromkeys(touched)}).must()
+    for node in touched:
+        _allocatable(world, node, 8)
+
+
+@pytest.fixture
+def cordon(world: World) -> Iterator[Callable[..., None]]:
+    """Mark a node unschedulable, or not; it is not after the test."""
+
+    def mark(node: str, *, on: bool = True) -> None:
+        body = {"spec": {"unschedulable": on or None}}
+        world.admin.patch(f"/api/v1/nodes/{node}", body).must()
+
+    yield mark
+    for node in world.eu:
+        mark(node, on=False)
+
+
+def _allocatable(world: World, node: str, gpus: int, seconds: float = SECONDS) -> None:
+    path = f"/api/v1/nodes/{node}"
+    world.admin.wait(
+        path, lambda found: found["status"]["allocatable"][GPU_RESOURCE] == str(gpus), seconds
+    )
+
+
+def test_unhealthy_gpus_are_avoided_and_used_again_when_they_recover(
+    world: World, break_gpus: Callable[..., None]
+) -> None:
+    tenant = world.tenant("acme", 16)
+    sick, sound = world.eu
+    break_gpus(sick, 0, 5)
+    _allocatable(world, sick, 6)
+    world.pool(lambda status: (status["gpus"]["allocatable"], status["gpus"]["lost"]) == (14, 2))
+
+    tenant.submit(pod("large", gpus=8))
+    assert tenant.running("large")["spec"]["nodeName"] == sound
+    tenant.submit(pod("second", gpus=8))
+    message = tenant.told("second", "PoolFull")
+    assert "6" in message
+
+    break_gpus(sick)
+    _allocatable(world, sick, 8)
+    assert tenant.running("second")["spec"]["nodeName"] == sick
+
+
+def test_a_restarted_kubelet_keeps_pods_devices_and_counts(world: World) -> None:
+    tenant = world.tenant("acme", 16)
+    tenant.submit(pod("left", gpus=8), pod("right", gpus=8))
+    before = {name: tenant.running(name) for name in ("left", "right")}
+    devices = {name: tenant.run(name, SEEN) for name in before}
+    node = before["left"]["spec"]["nodeName"]
+    since = _heartbeat(world, node)
+    world.cluster.on_node(node, "systemctl", "restart", "kubelet")
+
+    # Its first report may not have the plugin's devices yet.
+    wait_for(lambda: _heartbeat(world, node) != since, AFTER_KUBELET, "the kubelet to report")
+    _allocatable(world, node, 8, AFTER_KUBELET)
+    world.pool(lambda status: status["gpus"]["counted"] == 16)
+    for name, found in before.items():
+        now = tenant.running(name)
+        assert now["metadata"]["uid"] == found["metadata"]["uid"]
+        assert now["status"]["containerStatuses"][0]["restartCount"] == 0
+        tenant.reachable(name, AFTER_KUBELET)
+        assert tenant.run(name, SEEN) == devices[name]
+
+    tenant.end("left")
+    tenant.submit(pod("next", gpus=8))
+    tenant.running("next", AFTER_KUBELET)
+    assert json.loads(tenant.run("next", SEEN)) != json.loads(devices["right"])
+
+
+def _heartbeat(world: World, node: str) -> Any:
+    conditions = world.admin.get(f"/api/v1/nodes/{node}").must()["status"]["conditions"]
+    return next(each["lastHeartbeatTime"] for each in conditions if each["type"] == "Ready")
+
+
+def test_a_cordoned_node_takes_nothing_new(world: World, cordon: Callable[..., None]) -> None:
+    tenant = world.tenant("acme", 16)
+    closed, open_ = world.eu
+    cordon(closed)
+    world.pool(lambda status: status["nodes"]["cordoned"] == 1)
+    tenant.submit(pod("first", gpus=8))
+    assert tenant.running("first")["spec"]["nodeName"] == open_
+    tenant.submit(pod("second", gpus=8))
+    tenant.status(lambda found: found["total"]["pendingPods"] == 1)
+    assert tenant.told("second", "PoolFull")
+    cordon(closed, on=False)
+    assert tenant.running("second")["spec"]["nodeName"] == closed
