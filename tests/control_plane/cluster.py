@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench import audit
 from rig.client import NOT_FOUND, Client, Response, wait_for
 from rig.users import grant_tenant
 from sovereign_gpu import names
@@ -371,29 +370,6 @@ def decision(body: Any) -> dict[str, Any]:
     """Return the decision that the operator wrote on a released pod."""
     found: dict[str, Any] = json.loads(body["metadata"]["annotations"][names.DECISION])
     return found
-
-
-# --- audit log --------------------------------------------------------------------------------
-def operator_writes(rig: Rig, namespace: str, name: str) -> list[str]:
-    """Return what the operator wrote to one pod, from the audit log."""
-    return [
-        audit.what(event)
-        for event in audit.Trail(rig.audit_log).events()
-        if event["user"]["username"] == audit.OPERATOR
-        and event["verb"] in {"patch", "update", "create", "delete"}
-        and event.get("objectRef", {}).get("namespace") == namespace
-        and event["objectRef"].get("name") == name
-    ]
-
-
-def forbidden(rig: Rig) -> list[str]:
-    """Return the requests of the operator that RBAC refused."""
-    return [
-        f"{audit.what(event)} {event['requestURI']}"
-        for event in audit.Trail(rig.audit_log).events()
-        if event["user"]["username"] == audit.OPERATOR
-        and event.get("responseStatus", {}).get("code") == 403
-    ]
 
 
 def refused(answer: Response) -> bool:

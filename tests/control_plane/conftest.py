@@ -12,8 +12,9 @@ from rig import product
 from rig.control_plane import Rig
 from rig.nodes import create_nodes
 from rig.users import PLATFORM_ADMIN
-from tests.control_plane.cluster import NOWHERE, Cluster, Site, forbidden
+from tests.control_plane.cluster import NOWHERE, Cluster, Site
 from tests.control_plane.processes import Process
+from tests.control_plane.trail import forbidden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

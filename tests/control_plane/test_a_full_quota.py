@@ -9,13 +9,8 @@ import pytest
 from bench.history import Recorder
 from rig.client import wait_for
 from sovereign_gpu import names
-from tests.control_plane.cluster import (
-    conditions,
-    is_gated,
-    operator_writes,
-    pod,
-    scheduled,
-)
+from tests.control_plane.cluster import conditions, is_gated, pod, scheduled
+from tests.control_plane.trail import operator_writes
 
 if TYPE_CHECKING:
     from tests.control_plane.cluster import Site, Tenant

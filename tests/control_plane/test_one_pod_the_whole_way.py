@@ -6,14 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rig.client import wait_for
 from sovereign_gpu import names
-from tests.control_plane.cluster import (
-    GPUS_PER_NODE,
-    RUN_SECONDS,
-    container,
-    decision,
-    operator_writes,
-    pod,
-)
+from tests.control_plane.cluster import GPUS_PER_NODE, RUN_SECONDS, container, decision, pod
+from tests.control_plane.trail import operator_writes
 
 if TYPE_CHECKING:
     from tests.control_plane.cluster import Site, Tenant

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.control_plane.cluster import operator_writes, pod
+from tests.control_plane.cluster import pod
+from tests.control_plane.trail import operator_writes
 
 if TYPE_CHECKING:
     from tests.control_plane.cluster import Site

@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sovereign_gpu import names
-from tests.control_plane.cluster import (
-    QUOTAS,
-    Tenant,
-    conditions,
-    operator_writes,
-    pod,
-)
+from tests.control_plane.cluster import QUOTAS, Tenant, conditions, pod
+from tests.control_plane.trail import operator_writes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

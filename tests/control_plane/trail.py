@@ -1,0 +1,32 @@
+"""What the operator did to others, and was not allowed to do, by the word of the audit log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench import audit
+
+if TYPE_CHECKING:
+    from rig.control_plane import Rig
+
+
+def operator_writes(rig: Rig, namespace: str, name: str) -> list[str]:
+    """Return what the operator wrote to one pod, from the audit log."""
+    return [
+        audit.what(event)
+        for event in audit.Trail(rig.audit_log).events()
+        if event["user"]["username"] == audit.OPERATOR
+        and event["verb"] in {"patch", "update", "create", "delete"}
+        and event.get("objectRef", {}).get("namespace") == namespace
+        and event["objectRef"].get("name") == name
+    ]
+
+
+def forbidden(rig: Rig) -> list[str]:
+    """Return the requests of the operator that RBAC refused."""
+    return [
+        f"{audit.what(event)} {event['requestURI']}"
+        for event in audit.Trail(rig.audit_log).events()
+        if event["user"]["username"] == audit.OPERATOR
+        and event.get("responseStatus", {}).get("code") == 403
+    ]
