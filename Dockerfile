@@ -23,11 +23,13 @@ RUN set -eu; \
     ln -s "python${PYTHON}" "$root/usr/local/bin/python3"; \
     tar -C "/$lib" --exclude=__pycache__ --exclude=./site-packages --exclude=./test --exclude=./idlelib \
         --exclude=./ensurepip --exclude=./lib2to3 --exclude=./tkinter --exclude=./turtledemo \
+        --exclude=./pydoc_data --exclude=./distutils \
         --exclude='./config-*' -c . | tar -C "$root/$lib" -x; \
     cp -a /opt/app "$root/opt/app"; \
     find "$root" -type f \( -name '*.so' -o -name '*.so.*' -o -path '*/bin/python*' \) -exec ldd {} + 2>/dev/null \
         | grep -oE '/[^ ]+\.so[^ ]*' | grep -v "^$root" | sort -u \
         | while read -r library; do mkdir -p "$root$(dirname "$library")"; cp -L "$library" "$root$library"; done; \
+    cp -a /etc/ld.so.conf /etc/ld.so.conf.d "$root/etc/"; ldconfig -r "$root"; \
     echo 'nobody:x:65532:65532:nobody:/:/nonexistent' > "$root/etc/passwd"; \
     chroot "$root" "/usr/local/bin/python${PYTHON}" -m compileall -q --invalidation-mode unchecked-hash \
         "/$lib" /opt/app
