@@ -45,6 +45,7 @@ def follow(scene: Scene, done: Callable[[], bool], what: str, seconds: float = _
     """Follow the table until a condition holds and everything that was released is bound."""
 
     def settled() -> bool:
+        scene.operator.pid  # noqa: B018 - says so if it ended: nobody would start it again
         scene.trail.read()
         return done() and not any(row.reserved for row in scene.board.rows)
 

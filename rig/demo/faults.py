@@ -76,7 +76,6 @@ class Faults:
 def strike(stage: Scene) -> Faults:
     """Let devices, a kubelet and a row of drivers fail under running pods."""
     found = _chosen(stage)
-    before = _used(stage)
     kubelet = stage.rig.client(f"{users.KUBELET_PREFIX}{found.devices}")
     nodes.set_allocatable_gpus(kubelet, found.devices, GPUS_PER_NODE - _FAILED_DEVICES)
     nodes.set_ready(stage.admin, found.silent, ready=False)
@@ -95,15 +94,22 @@ def strike(stage: Scene) -> Faults:
         f"{found.lost} GPUs lost, {found.told - began:.1f} s after the last report: "
         + ", ".join(f"{kind} on {number} nodes" for kind, (number, _) in sorted(kinds.items())),
     )
-    found.running = [each for each in stage.pods() if each.running and each.node in found.nodes]
-    after = _used(stage)
-    stage.screen.expect(
-        "pods there run on and stay counted",
-        found.running and after == before,
-        f"{len(found.running)} pods; used as before: {after}",
-    )
+    pods = stage.pods()
+    found.running = [each for each in pods if each.running and each.node in found.nodes]
+    _stay_counted(stage, found, {each.name: crowd.bound(pods, each) for each in stage.tenants})
     _tenants_see(stage, found)
     return found
+
+
+def _stay_counted(stage: Scene, found: Faults, bound: dict[str, int]) -> None:
+    stage.screen.follow(
+        stage.board.draw, lambda: _used(stage) == bound, _PATIENCE, f"{bound} to be counted as used"
+    )
+    stage.screen.expect(
+        "pods there run on and stay counted",
+        found.running,
+        f"{len(found.running)} pods; used is what all bound pods hold: {_said(bound)}",
+    )
 
 
 def _tenants_see(stage: Scene, found: Faults) -> None:
