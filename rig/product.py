@@ -30,6 +30,7 @@ NAMESPACE = "sovereign-gpu-system"
 NAME = "sovereign-gpu"
 TREE = Path(__file__).resolve().parent.parent
 CHART = TREE / "charts" / "sovereign-gpu"
+_PROBES = "/api/v1/namespaces/default/pods"
 _PROBE = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -52,17 +53,34 @@ def install(rig: Rig, values: Sequence[str] = ()) -> None:
     Raises:
         RigError: helm failed; the message is helm's.
     """
+    settings = (part for value in ("replicas=0", *values) for part in ("--set", value))
+    _helm(rig, "upgrade", "--install", NAME, str(CHART), "--create-namespace", *settings)
+    wait_in_force(rig)
+
+
+def uninstall(rig: Rig, seconds: float = 30.0) -> None:
+    """Uninstall the chart and wait until its policies are no longer in force.
+
+    Raises:
+        RigError: helm failed; the message is helm's.
+    """
+    _helm(rig, "uninstall", NAME)
+    admin = rig.client(users.PLATFORM_ADMIN)
+    wait_for(
+        lambda: admin.create(_PROBES, _PROBE, dryRun="All").ok,
+        seconds,
+        "the admission policies to be gone",
+    )
+
+
+def _helm(rig: Rig, *words: str) -> None:
     command = [
-        str(rig.binaries / "helm"),
-        *("upgrade", "--install", NAME, str(CHART)),
-        *("--namespace", NAMESPACE, "--create-namespace", "--wait"),
+        *(str(rig.binaries / "helm"), *words, "--namespace", NAMESPACE, "--wait"),
         *("--kubeconfig", str(rig.kubeconfig(users.PLATFORM_ADMIN))),
-        *(part for value in ("replicas=0", *values) for part in ("--set", value)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RigError(f"helm upgrade --install: {done.stderr.strip()}")
-    wait_in_force(rig)
+        raise RigError(f"helm {' '.join(words[:2])}: {done.stderr.strip()}")
 
 
 def wait_in_force(rig: Rig, seconds: float = 30.0) -> None:
@@ -72,9 +90,8 @@ def wait_in_force(rig: Rig, seconds: float = 30.0) -> None:
 
 def wait_refusing(admin: Client, seconds: float = 30.0) -> None:
     """Wait, as somebody who may do everything, until the policies refuse it nevertheless."""
-    path = "/api/v1/namespaces/default/pods"
     wait_for(
-        lambda: admin.create(path, _PROBE, dryRun="All").status in {403, 422},
+        lambda: admin.create(_PROBES, _PROBE, dryRun="All").status in {403, 422},
         seconds,
         "the admission policies to be in force",
     )

@@ -6,6 +6,7 @@ import http.server
 import io
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,17 @@ class Stand:
 
     kubeconfig: Path
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
-    """By path, or path?continue=token."""
+    """By path, or path?continue=token; what is called is worked out when it is asked for."""
+    refusals: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
+    """What is answered to changes of a path, one after the other; then they are accepted."""
+    changed: dict[str, list[tuple[str, dict[str, str], Any]]] = field(default_factory=dict)
+    """By path: content type, query and body of the changes that were asked for."""
+    accept: Callable[[str, Any], None] = lambda _path, _body: None
+    """Carries out a change that is accepted."""
     asked: list[tuple[str, dict[str, str], dict[str, str]]] = field(default_factory=list)
     """Path, query, headers."""
     url: str = ""
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> http.server.ThreadingHTTPServer:
         """Serve in a thread."""
@@ -40,10 +48,26 @@ class Stand:
                 stand.asked.append((parts.path, query, dict(self.headers)))
                 token = query.get("continue")
                 key = f"{parts.path}?continue={token}" if token else parts.path
-                status, content = stand.answers.get(key, (404, status_of(404, f"no {key}")))
+                self.answer(*stand.answers.get(key, (404, status_of(404, f"no {key}"))))
+
+            def do_PATCH(self) -> None:
+                parts = urlsplit(self.path)
+                query = dict(parse_qsl(parts.query))
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with stand.lock:
+                    changes = stand.changed.setdefault(parts.path, [])
+                    changes.append((self.headers["Content-Type"], query, body))
+                    refused = stand.refusals.get(parts.path)
+                    if not refused and "dryRun" not in query:
+                        stand.accept(parts.path, body)
+                self.answer(*(refused.pop(0) if refused else (200, {})))
+
+            def answer(self, status: int, content: Any) -> None:
+                content = content() if callable(content) else content
                 body = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
+                self.send_header("Retry-After", "0")
                 self.end_headers()
                 self.wfile.write(body)
 

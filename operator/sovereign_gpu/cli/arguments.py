@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
+from typing import Any
 
 from sovereign_gpu import __version__
 
@@ -22,6 +23,26 @@ exit codes:
   3  why: the pod waits, and what it waits for comes about by itself
   4  why: the pod waits until somebody acts
   5  why: there is no such pod, or it has finished
+"""
+_UNINSTALL = """\
+Run it with an administrator's rights before `helm uninstall`, and again at any time after that:
+each run does what is left to do. It asks nothing, and refuses while an operator runs; scale that
+down first, and suspend what would scale it up again.
+
+  pods         --release removes the gate sovereign-gpu.io/quota, no other gate and nothing else;
+               kube-scheduler then takes them as room comes free, whatever their tenant's quota.
+               --keep leaves them waiting; --release frees them later. Running pods run on.
+  namespaces   the operator's labels and annotations go. GPU pods are refused there from then on,
+               until helm has removed the admission policies as well.
+  nodes        the record of the machine goes. A residency label goes when nothing selects it:
+               the selectors that pods were given at creation cannot be taken out again. It stays
+               everywhere for pods that are not bound yet and for templates (a DaemonSet would lose
+               running pods with it), and on a node for pods bound there (its kubelet fails them
+               at its next restart otherwise). It stops nobody; run this again when they have ended.
+  stays        GpuPools, TenantQuotas, DataResidencyPolicies and their definitions, the pool labels
+               and taints of nodes, labels and annotations of pods.
+
+Whatever cannot be changed is listed, the rest is done, and the exit code is 1.
 """
 _VIEWS = {
     "why": "why a pod waits, what would admit it, and what is ahead of it",
@@ -60,7 +81,33 @@ def parse(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> 
         )
         if view == "why":
             command.add_argument("pod", metavar="POD", help="name, or NAMESPACE/NAME")
-    return parser.parse_args(words)
+    uninstall = _uninstall(commands, environment)
+    found = parser.parse_args(words)
+    if found.view == "uninstall" and (found.namespace or found.server):
+        uninstall.error("it is about the whole cluster and asks the API server: no -n, no --server")
+    return found
+
+
+def _uninstall(commands: Any, environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    text = "free or keep what waits and take the operator's marks off, before helm uninstall"
+    command: argparse.ArgumentParser = commands.add_parser(
+        "uninstall",
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=_UNINSTALL,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        parents=[_common(environment, suppress=True)],
+    )
+    gates = command.add_mutually_exclusive_group(required=True)
+    gates.add_argument("--release", action="store_true", help="let all waiting pods go")
+    gates.add_argument("--keep", action="store_true", help="leave waiting pods gated")
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="let the API server judge every change, make none, and list them",
+    )
+    return command
 
 
 def _program() -> str:

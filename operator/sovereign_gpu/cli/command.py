@@ -10,7 +10,7 @@ import contextlib
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 from sovereign_gpu.cli import arguments, asking, tables
@@ -34,9 +34,11 @@ def main(words: Sequence[str], out: TextIO | None = None, err: TextIO | None = N
     out, err = out or sys.stdout, err or sys.stderr
     options = arguments.parse(words)
     try:
+        if options.view == "uninstall":
+            return _uninstall(options, out, err)
         question, credentials = _question(options)
         document = _answer(options, question, credentials, err)
-        _print(options, question, document, out)
+        _print(options, document, lambda: _lines(options, question, document, out), out)
     except FailedError as error:
         err.write(f"error: {error}\n")
         return error.code
@@ -93,12 +95,7 @@ def _without_operator(
     # Engine and decoders take a while to load, and most commands do without them.
     from sovereign_gpu.cli import cluster, partial  # noqa: PLC0415
 
-    token = credentials.bearer()
-    headers = {"Accept": "application/json"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    timeout = options.request_timeout
-    connection = Connection(credentials.server, credentials.ssl_context(), timeout, headers)
+    connection = _connection(options, credentials)
     api = cluster.Cluster(connection)
     with contextlib.closing(connection):
         try:
@@ -110,7 +107,42 @@ def _without_operator(
     return document
 
 
-def _print(options: Namespace, question: Question, document: dict[str, Any], out: TextIO) -> None:
+def _connection(options: Namespace, credentials: Credentials) -> Connection:
+    """Return a connection to the API server, as the user."""
+    token = credentials.bearer()
+    headers = {"Accept": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    timeout = options.request_timeout
+    return Connection(credentials.server, credentials.ssl_context(), timeout, headers)
+
+
+def _uninstall(options: Namespace, out: TextIO, err: TextIO) -> Exit:
+    from sovereign_gpu.cli import changing, uninstall  # noqa: PLC0415 – most commands change nothing
+
+    credentials, _ = load_context(options.kubeconfig, options.context)
+    server = changing.Server(lambda: _connection(options, credentials), dry_run=options.dry_run)
+    with contextlib.closing(server):
+        document, code = uninstall.run(options, server, err)
+    _print(options, document, lambda: uninstall.lines(document, release=options.release), out)
+    return code
+
+
+def _lines(
+    options: Namespace, question: Question, document: dict[str, Any], out: TextIO
+) -> list[str]:
+    return tables.lines(
+        question.view,
+        document,
+        wide=options.output == "wide",
+        headers=not options.no_headers,
+        colours=wants_colour(out),
+    )
+
+
+def _print(
+    options: Namespace, document: dict[str, Any], lines: Callable[[], list[str]], out: TextIO
+) -> None:
     match options.output:
         case "json":
             json.dump(document, out, indent=2)
@@ -121,14 +153,7 @@ def _print(options: Namespace, question: Question, document: dict[str, Any], out
             dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
             yaml.dump(document, out, dumper, sort_keys=False, width=1 << 20)
         case _:
-            lines = tables.lines(
-                question.view,
-                document,
-                wide=options.output == "wide",
-                headers=not options.no_headers,
-                colours=wants_colour(out),
-            )
-            out.write("".join(f"{line}\n" for line in lines))
+            out.write("".join(f"{line}\n" for line in lines()))
 
 
 def _code(document: dict[str, Any]) -> Exit:

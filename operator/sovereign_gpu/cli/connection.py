@@ -1,4 +1,4 @@
-"""GET requests over one kept connection, with nothing but the standard library."""
+"""Requests over one kept connection, with nothing but the standard library."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class Answer(NamedTuple):
 
     status: int
     body: bytes
+    retry_after: float = 0.0
+    """Seconds that the server asks to wait before the next try."""
 
     def document(self) -> dict[str, Any]:
         """Return the JSON object; empty if it is none."""
@@ -67,15 +69,33 @@ class Connection:
         Raises:
             ConnectionFailedError: there is none.
         """
+        return self.request("GET", path, query)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        content_type: str = "",
+    ) -> Answer:
+        """Return the answer to a request that does no harm when it arrives twice.
+
+        Raises:
+            ConnectionFailedError: there is none.
+        """
+        headers = {**self._headers, "Content-Type": content_type} if content_type else self._headers
         target = self._base + quote(path, safe="/:")
         if query:
             target += "?" + urlencode(query)
         for left in reversed(range(_TRIES)):
             kept = self._http.sock is not None
             try:
-                self._http.request("GET", target, headers=self._headers)
+                self._http.request(method, target, body=content, headers=headers)
                 response = self._http.getresponse()
-                return Answer(response.status, response.read())
+                pause = response.getheader("Retry-After", "")
+                wait = float(pause) if pause.isdecimal() else 0.0
+                return Answer(response.status, response.read(), wait)
             except (OSError, http.client.HTTPException) as error:
                 self._http.close()
                 if not (kept and left) or isinstance(error, TimeoutError | ssl.SSLError):

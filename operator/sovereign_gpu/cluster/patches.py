@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from sovereign_gpu import names
 from sovereign_gpu.core.model import Placement, Pod, Pool, Release, Requirement
 
 Json = dict[str, Any]
+
+JSON_PATCH: Final = "application/json-patch+json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
@@ -24,7 +28,6 @@ _WEIGHT = 100
 def release(decision: Release, pool: Pool, released_by: str) -> list[Json]:
     """Return the JSON patch that lets the pod go to its pool."""
     pod = decision.pod
-    gate = pod.gates.index(names.GATE)
     said = {
         "pool": decision.pool,
         "node": decision.node,
@@ -32,9 +35,7 @@ def release(decision: Release, pool: Pool, released_by: str) -> list[Json]:
         "placement": str(decision.placement),
     }
     return [
-        {"op": "test", "path": "/metadata/uid", "value": pod.uid},
-        {"op": "test", "path": f"/spec/schedulingGates/{gate}/name", "value": names.GATE},
-        {"op": "remove", "path": f"/spec/schedulingGates/{gate}"},
+        *lift(pod.uid, pod.gates.index(names.GATE)),
         *_entries("labels", {names.POOL_LABEL: decision.pool}, exists=pod.shape.labels),
         *_entries(
             "annotations",
@@ -45,6 +46,15 @@ def release(decision: Release, pool: Pool, released_by: str) -> list[Json]:
             exists=pod.shape.annotations,
         ),
         *_affinity(pod, decision, pool),
+    ]
+
+
+def lift(uid: str, gate: int) -> list[Json]:
+    """Return the JSON patch that removes our gate, found at that place, and no other."""
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "test", "path": f"/spec/schedulingGates/{gate}/name", "value": names.GATE},
+        {"op": "remove", "path": f"/spec/schedulingGates/{gate}"},
     ]
 
 

@@ -14,6 +14,7 @@ from yarl import URL
 
 from sovereign_gpu.cluster.credentials import Credentials, load_credentials
 from sovereign_gpu.cluster.errors import UNAUTHORIZED, ApiError, ClusterError, UncertainError
+from sovereign_gpu.cluster.patches import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
 
 __all__ = [
     "JSON_PATCH",
@@ -25,9 +26,6 @@ __all__ = [
     "load_credentials",
 ]
 
-JSON_PATCH = "application/json-patch+json"
-MERGE_PATCH = "application/merge-patch+json"
-STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 """Accept header for answers of which only metadata is of interest: 1 KB instead of 6."""
 
