@@ -206,7 +206,20 @@ class Book:
         if self.borrows(gpus, tenant.name, pool.name):
             kept = self._kept(tenant.name, pool.name)
             return f"capacity: {free} free, {kept} kept" if free - kept < gpus else ""
+        kept, borrowed = self._kept(tenant.name, pool.name), self._borrowed(pool.name)
+        if free >= gpus and 0 < gpus - (free - kept) <= borrowed:
+            return f"lent: {free} free, {kept} kept, {borrowed} borrowed"
         return f"capacity: {free} free" if free < gpus else ""
+
+    def _borrowed(self, pool: str) -> int:
+        borrowed = 0
+        for (name, at), counted in self.counted.items():
+            if name and at == pool:
+                tenant = self.shown.tenants.get(name)
+                shares = tenant.shares if tenant else ()
+                own = sum(share.guaranteed for share in shares if share.pool == pool)
+                borrowed += max(0, counted - own)
+        return borrowed
 
     def _kept(self, borrower: str, pool: str) -> int:
         kept = 0
@@ -307,7 +320,7 @@ def judge_plan(
     excused = claimed_before | {name for name, bit in bits.items() if noted.ever & bit}
     noted.ever = 0
     for release in releases:
-        _judge(truth, waiting, release)
+        _judge(truth, seen, waiting, release)
         others = [pod for pod in waiting.values() if pod.uid not in engine.stopped]
         _judge_order(seen, others, release, excused)
         del waiting[release.pod.uid]
@@ -319,11 +332,16 @@ def judge_plan(
     return len(releases)
 
 
-def _judge(truth: Book, waiting: dict[str, Pod], release: Release) -> None:
+def _judge(truth: Book, seen: Book, waiting: dict[str, Pod], release: Release) -> None:
     shown, pod = truth.shown, release.pod
     check(waiting.get(pod.uid) == pod, "released a pod that does not wait:", release)
     check(shown.tenant_of(pod) == release.tenant, "wrong tenant:", release)
-    refusal = truth.refusal(pod, release.tenant, release.pool)
+    # What was lent is measured by what the engine sees: borrowers that are gone unnoticed still
+    # count for it, and their GPUs are not free for it either.
+    refusal = seen.refusal(pod, release.tenant, release.pool)
+    if not refusal:
+        refusal = truth.refusal(pod, release.tenant, release.pool)
+        refusal = "" if refusal.startswith("lent") else refusal
     check(not refusal, "released against", refusal, release)
     pool = shown.pools[release.pool]
     for name in (release.node, *release.spares):

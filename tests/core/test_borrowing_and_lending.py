@@ -97,6 +97,28 @@ def test_a_guarantee_that_is_lent_says_so_and_comes_back_as_pods_end() -> None:
     assert [each.pod for each in plan(made)] == [waiting]
 
 
+def test_what_others_never_lend_is_not_given_away_in_the_place_of_what_was_lent() -> None:
+    made = engine(
+        node(),
+        tenants=(sharing("acme", 0, borrows=8), sharing("bolt", 4), sharing("cobra", 4, lends=0)),
+    )
+    held = ones(4, "acme")
+    put(made, *held)  # lent by bolt
+    waiting = pod(1, "bolt-train")
+    put(made, waiting)
+    reason, message = wait(made, waiting)
+    assert reason is Reason.GUARANTEE_LENT
+    assert "pool munich has 0 free" in message
+    assert len(put(made, *ones(4, "cobra"))) == 4
+    made.remove_pod(held[0].uid)
+    assert [each.pod for each in plan(made)] == [waiting]
+
+
+def test_a_shortage_that_nobody_borrowed_is_shared_by_whoever_comes_first() -> None:
+    made = engine(node(gpus=4), tenants=(sharing("bolt", 4), sharing("cobra", 4, lends=0)))
+    assert len(put(made, *ones(4, "bolt"))) == 4
+
+
 def test_whoever_is_below_its_guarantee_goes_before_whoever_borrows() -> None:
     made = two(sharing("acme", 0, borrows=8), sharing("bolt", 4))
     found = put(made, *ones(8, "acme"), *ones(4, "bolt"))

@@ -189,15 +189,19 @@ class Engine(State):
         # `counted` is there for whoever is within its guarantee; others only get what is lent.
         pool = share.pool
         spare, largest = self.spare(pool), self.floors[pool].largest()
+        borrowed = self.lending.borrowed.get(pool, 0)
+        kept = self.lending.kept_by_others(tenant.name, pool)
         if spare < gpus:
-            borrowed = self.lending.borrowed.get(pool, 0)
             if counted is not None and borrowed:
                 return explain.guarantee_lent(share, gpus, counted, max(0, spare), borrowed)
             return explain.pool_full(pool, gpus, max(0, spare), self.faults.lost[pool])
-        if counted is None:
-            kept = self.lending.kept_by_others(tenant.name, pool)
-            if spare - kept < gpus:
+        if spare - kept < gpus:
+            if counted is None:
                 return explain.not_lent(share, gpus, spare, kept)
+            # What others never lend is not given away in the place of what this tenant lent. A
+            # shortage that is there without any borrowing (lost nodes) is another matter.
+            if borrowed >= gpus - (spare - kept):
+                return explain.guarantee_lent(share, gpus, counted, max(0, spare - kept), borrowed)
         return explain.fragmented(pool, gpus, spare, largest) if largest < gpus else None
 
     def _commit(self, tenant: Tenant, pool: str, seat: Seat, line: Line, claimed: int) -> Release:
