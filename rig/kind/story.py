@@ -37,7 +37,7 @@ def prepare(cluster: Cluster, say: Callable[[str], None]) -> Client:
     Raises:
         RigError: a step failed, or something was not ready in time.
     """
-    built = images.build(say)
+    built = images.build(cluster.running(), say)
     for each in built.values():
         cluster.load(each.archive)
     admin = administrator(cluster.kubeconfig)

@@ -10,8 +10,9 @@ import yaml
 
 from rig.client import wait_for
 from rig.fake_gpu.names import GPU_RESOURCE
+from sovereign_gpu import names
 from tests.kind.test_devices import SEEN
-from tests.kind.world import SECONDS, pod
+from tests.kind.world import SECONDS, deployment, pod
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,3 +123,21 @@ def test_a_cordoned_node_takes_nothing_new(world: World, cordon: Callable[..., N
     assert tenant.told("second", "PoolFull")
     cordon(closed, on=False)
     assert tenant.running("second")["spec"]["nodeName"] == closed
+
+
+def test_a_drained_node_hands_its_deployment_over_and_every_gpu_is_counted_once(
+    world: World, cordon: Callable[..., None]
+) -> None:
+    tenant = world.tenant("acme", 8)
+    tenant.submit(deployment("serve", gpus=8))
+    (before,) = tenant.of("serve")
+    node = tenant.running(before)["spec"]["nodeName"]
+    (other,) = set(world.eu) - {node}
+    selected = ("--pod-selector", names.POOL_LABEL, "--ignore-daemonsets", "--timeout=60s")
+    world.cluster.kubectl("drain", node, *selected)
+    world.admin.wait_gone(tenant.pod(before), SECONDS)
+    (after,) = tenant.of("serve")
+    assert tenant.running(after)["spec"]["nodeName"] == other
+    status = tenant.status(lambda found: found["total"]["pendingPods"] == 0)
+    assert status["total"]["used"] == 8
+    cordon(node, on=False)

@@ -16,7 +16,6 @@ from rig.errors import RigError
 from rig.kind.access import bearer, token, write_kubeconfig
 from rig.kind.images import PYTHON as IMAGE
 from rig.kind.paths import TREE
-from rig.kind.python_image import PYTHON
 from rig.kind.story import POLICY, POOL
 from sovereign_gpu import names
 
@@ -28,14 +27,15 @@ PEOPLE = "people"
 """Namespace of the service accounts that stand for people; no tenant owns it."""
 # First process of a container: its end is the end of the container, with success.
 UNTIL_TOLD = "import signal as s; s.pthread_sigmask(0, {15}); s.sigwait({15})"
-INTERPRETER = f"/usr/bin/{PYTHON}"
+INTERPRETER = "python3"
 SECONDS = 60.0
 _numbers = itertools.count(1)
 
 
 def pod_spec(gpus: int = 0, code: str = UNTIL_TOLD, **more: Any) -> dict[str, Any]:
     """Return the spec of a pod that runs until it is told to end."""
-    container: dict[str, Any] = {"name": "main", "image": IMAGE, "args": ["-c", code]}
+    command = [INTERPRETER, "-c", code]
+    container: dict[str, Any] = {"name": "main", "image": IMAGE, "command": command}
     if gpus:
         container["resources"] = {"limits": {"nvidia.com/gpu": gpus}}
     return {"containers": [container], "restartPolicy": "Never", **more}
