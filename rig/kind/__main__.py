@@ -24,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     except RigError as error:
         print(f"kind: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("kind: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

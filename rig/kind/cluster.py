@@ -82,7 +82,8 @@ class Cluster:
             if engine.own:
                 # Refused while somebody else's container uses it.
                 works("podman", "network", "rm", "sovereign-gpu", env=engine.environment())
-                host.restore(say)
+        # Also after a start that never came to a cluster.
+        host.restore(say)
         for path in (self.kubeconfig, self._record):
             path.unlink(missing_ok=True)
         say(f"cluster {self.name} is down")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,8 +110,6 @@ def _install(say: Callable[[str], None]) -> None:
 
 
 def _hard_limit() -> int:
-    import resource  # noqa: PLC0415 - exists on Unix only, like the rest of this module's work
-
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return ULIMIT if hard == resource.RLIM_INFINITY else hard
 
