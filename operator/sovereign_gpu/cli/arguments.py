@@ -17,8 +17,8 @@ _UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST = 3600.0
 _CODES = """\
 exit codes:
-  0  answered; for why: the pod runs, or is released and about to
-  1  failed
+  0  answered, or done; for why: the pod runs, or is released and about to
+  1  failed; for uninstall: refused, or something was left undone
   2  the command line is wrong
   3  why: the pod waits, and what it waits for comes about by itself
   4  why: the pod waits until somebody acts
@@ -33,7 +33,7 @@ down first, and suspend what would scale it up again.
                kube-scheduler then takes them as room comes free, whatever their tenant's quota.
                --keep leaves them waiting; --release frees them later. Running pods run on.
   namespaces   the operator's labels and annotations go. GPU pods are refused there from then on,
-               until helm has removed the admission policies as well.
+               until helm has removed the admission policies as well; do that soon.
   nodes        the record of the machine goes. A residency label goes when nothing selects it:
                the selectors that pods were given at creation cannot be taken out again. It stays
                everywhere for pods that are not bound yet and for templates (a DaemonSet would lose
@@ -42,7 +42,8 @@ down first, and suspend what would scale it up again.
   stays        GpuPools, TenantQuotas, DataResidencyPolicies and their definitions, the pool labels
                and taints of nodes, labels and annotations of pods.
 
-Whatever cannot be changed is listed, the rest is done, and the exit code is 1.
+Pods made later need their own toleration of the GPU taint. Whatever cannot be changed is listed,
+the rest is done, and the exit code is 1.
 """
 _VIEWS = {
     "why": "why a pod waits, what would admit it, and what is ahead of it",
@@ -61,7 +62,7 @@ def parse(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> 
     program = _program()
     parser = argparse.ArgumentParser(
         prog=program,
-        description="See who waits for GPUs, why, and what is free.",
+        description="See who waits for GPUs, why, and what is free; take the product out again.",
         epilog=f"{_CODES}\n`{program} operator --help` is about running the operator.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
