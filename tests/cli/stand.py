@@ -41,6 +41,8 @@ class Stand:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Heads and bodies go out one by one; with it, each would wait for an acknowledgement.
+            disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
