@@ -53,6 +53,19 @@ def cordon(world: World) -> Iterator[Callable[..., None]]:
         mark(node, on=False)
 
 
+@pytest.fixture
+def stopped(world: World) -> Iterator[Callable[[str], None]]:
+    """Stop the kubelet of a node; it runs again after the test."""
+
+    def stop(node: str) -> None:
+        world.cluster.on_node(node, "systemctl", "stop", "kubelet")
+
+    yield stop
+    for node in world.eu:
+        world.cluster.on_node(node, "systemctl", "start", "kubelet")
+        _allocatable(world, node, 8, AFTER_KUBELET)
+
+
 def _allocatable(world: World, node: str, gpus: int, seconds: float = SECONDS) -> None:
     path = f"/api/v1/nodes/{node}"
     world.admin.wait(
@@ -141,3 +154,26 @@ def test_a_drained_node_hands_its_deployment_over_and_every_gpu_is_counted_once(
     status = tenant.status(lambda found: found["total"]["pendingPods"] == 0)
     assert status["total"]["used"] == 8
     cordon(node, on=False)
+
+
+def test_what_a_kubelet_refuses_at_its_start_eats_no_quota(
+    world: World, cordon: Callable[..., None], stopped: Callable[[str], None]
+) -> None:
+    tenant = world.tenant("acme", 8)
+    node, other = world.eu
+    cordon(other)
+    world.pool(lambda status: status["nodes"]["cordoned"] == 1)
+    stopped(node)
+    tenant.submit(deployment("serve", gpus=8))
+    (before,) = tenant.of("serve")
+    # Bound to a kubelet that is not there, and that starts before its device plugin is back.
+    tenant.client.wait(tenant.pod(before), lambda found: found["spec"]["nodeName"] == node, SECONDS)
+    world.cluster.on_node(node, "systemctl", "start", "kubelet")
+
+    def runs() -> bool:
+        pods = tenant.client.get(tenant.pods).must()["items"]
+        return any(each["status"]["phase"] == "Running" for each in pods)
+
+    wait_for(runs, AFTER_KUBELET, "the Deployment to run in the end")
+    status = tenant.status(lambda found: found["total"]["pendingPods"] == 0)
+    assert status["total"]["used"] == 8
