@@ -41,7 +41,9 @@ def rootfs(say: Callable[[str], None]) -> Path:
     shutil.rmtree(draft, ignore_errors=True)
     draft.parent.mkdir(parents=True, exist_ok=True)
     wanted = f"--include={','.join(packages)}"
-    run("debootstrap", "--variant=minbase", wanted, SUITE, draft)
+    # It mounts /proc into the tree: in a namespace of its own that is gone however it ends, and
+    # cleaning up never reaches into the machine.
+    run("unshare", "--mount", "debootstrap", "--variant=minbase", wanted, SUITE, draft)
     shutil.rmtree(draft / "var" / "cache" / "apt")
     shutil.rmtree(draft / "var" / "lib" / "apt" / "lists")
     draft.rename(target)
