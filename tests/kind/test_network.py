@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rig.client import wait_for
-from tests.kind.world import INTERPRETER, SECONDS, pod_spec
+from rig.errors import RigError
+from tests.kind.world import INTERPRETER, SECONDS, condition, pod_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +45,11 @@ def servers(product: World) -> Iterator[dict[str, tuple[str, str]]]:
     labels = {"app": "server"}
     spec = pod_spec(code=SERVE, restartPolicy="Always", tolerations=[{"operator": "Exists"}])
     field = {"fieldRef": {"fieldPath": "spec.nodeName"}}
-    spec["containers"][0]["env"] = [{"name": "NODE", "valueFrom": field}]
+    spec["terminationGracePeriodSeconds"] = 1
+    spec["containers"][0] |= {
+        "env": [{"name": "NODE", "valueFrom": field}],
+        "readinessProbe": {"httpGet": {"path": "/", "port": 8000}, "periodSeconds": 1},
+    }
     template = {"metadata": {"labels": labels}, "spec": spec}
     meta = {"name": "server", "namespace": NAMESPACE}
     bodies = (
@@ -67,7 +74,7 @@ def servers(product: World) -> Iterator[dict[str, tuple[str, str]]]:
         pods,
         lambda body: (
             len(body["items"]) == len(product.cluster.configuration["nodes"])
-            and all(each["status"]["phase"] == "Running" for each in body["items"])
+            and all(condition(each, "Ready").get("status") == "True" for each in body["items"])
         ),
         SECONDS,
         labelSelector="app=server",
@@ -87,6 +94,12 @@ def _ask(world: World, name: str, *hosts: str) -> list[str]:
     return answers
 
 
+def _answers(world: World, name: str, host: str) -> bool:
+    with contextlib.suppress(RigError):
+        return bool(_ask(world, name, host))
+    return False
+
+
 def test_pods_reach_each_other_across_nodes_by_address_and_by_name(
     product: World, servers: dict[str, tuple[str, str]]
 ) -> None:
@@ -104,6 +117,8 @@ def test_pods_reach_each_other_across_nodes_by_address_and_by_name(
     answered = set()
     for pod_name, _ in servers.values():
         assert _ask(product, pod_name, *addresses) == nodes
+        # Each node's kube-proxy learns of the service by itself.
+        wait_for(partial(_answers, product, pod_name, name), SECONDS, f"{name} on every node", 1.0)
         answered |= set(_ask(product, pod_name, *[name] * 8))
     # Connections are spread at random: more than one server must have answered.
     assert len(answered) > 1
