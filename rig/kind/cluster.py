@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import time
@@ -69,8 +70,7 @@ class Cluster:
         began = time.monotonic()
         say(f"creating cluster {self.name} with {engine.name}, nodes of {engine.image}")
         self._kind(engine, "create", "cluster", "--config", "-", "--image", engine.image)
-        if engine.own:
-            self._route(engine)
+        self.route()
         self.wait_ready()
         say(f"cluster {self.name} is up after {time.monotonic() - began:.0f} s")
 
@@ -140,6 +140,36 @@ class Cluster:
     def on_node(self, node: str, *command: str, text: str | None = None) -> str:
         """Run a command on a node, as root."""
         return self.running().run("exec", "--interactive", node, *command, text=text)
+
+    def copy(self, node: str, source: Path, target: str) -> None:
+        """Copy a file of this machine onto a node."""
+        self.running().run("cp", source, f"{node}:{target}")
+
+    def reboot(self, node: str) -> None:
+        """Restart a worker's container as a machine restarts: all processes end, disks stay.
+
+        Raises:
+            RigError: a step failed, or the cluster was not ready again in time.
+        """
+        engine = self.running()
+        engine.run("stop", node)
+        if engine.own:
+            # podman would give it another address, under which kubelet and routes do not know it.
+            network = ("sovereign-gpu", node)
+            address = _address(json.loads(self.kubectl("get", "node", node, "-o=json")))
+            engine.run("network", "disconnect", *network)
+            engine.run("network", "connect", "--ip", address, *network)
+        engine.run("start", node)
+        ready = (engine.name, "exec", node, "systemctl", "is-active", "kubelet")
+        up = functools.partial(works, *ready, env=engine.environment())
+        wait_for(up, READY_SECONDS, f"the kubelet of {node} to be started", 1.0)
+        self.route()
+
+    def route(self) -> None:
+        """Tell the nodes the ways to each other's pods, where kind's own network does not."""
+        engine = self.running()
+        if engine.own:
+            self._route(engine)
 
     def running(self) -> Engine:
         """Return the engine of the cluster.

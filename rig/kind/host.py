@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PACKAGES = (
     *("podman", "runc", "netavark", "aardvark-dns", "conntrack"),
-    *("iptables", "debootstrap", "debian-archive-keyring"),
+    *("iptables", "debootstrap", "debian-archive-keyring", "binutils"),
 )
 MODULES = Path("/lib/modules")
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")

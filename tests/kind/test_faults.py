@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SCENARIO = "/api/v1/namespaces/fake-gpu/configmaps/fake-gpu"
 AFTER_KUBELET = 90.0
 """Seconds until a restarted kubelet has its device plugins again and has said so."""
+AFTER_REBOOT = 180.0
+"""Seconds until a restarted machine runs its pods again."""
 
 
 @pytest.fixture
@@ -117,6 +119,47 @@ def test_a_restarted_kubelet_keeps_pods_devices_and_counts(world: World) -> None
     tenant.submit(pod("next", gpus=8))
     tenant.running("next", AFTER_KUBELET)
     assert json.loads(tenant.run("next", SEEN)) != json.loads(devices["right"])
+
+
+def test_a_rebooted_node_has_its_pods_and_devices_again_and_ended_ones_cost_nothing(
+    world: World,
+) -> None:
+    tenant = world.tenant("acme", 16)
+    tenant.submit(deployment("serve", gpus=5), pod("once", gpus=8))
+    (served,) = tenant.of("serve")
+    before = tenant.running(served)
+    node, other = before["spec"]["nodeName"], tenant.running("once")["spec"]["nodeName"]
+    assert other != node
+    tenant.end("once")
+    tenant.submit(pod("beside", gpus=2, nodeSelector={"kubernetes.io/hostname": node}))
+    tenant.running("beside")
+    devices = tenant.run(served, SEEN)
+    since = _heartbeat(world, node)
+
+    world.cluster.reboot(node)
+    wait_for(lambda: _heartbeat(world, node) != since, AFTER_REBOOT, "the kubelet to report")
+    _allocatable(world, node, 8, AFTER_REBOOT)
+    # Its process ended with the machine and is not to be started again.
+    path = tenant.pod("beside")
+    world.admin.wait(path, lambda found: found["status"]["phase"] == "Failed", AFTER_REBOOT)
+    world.admin.wait(tenant.pod(served), _started_again, AFTER_REBOOT)
+    after = tenant.client.get(tenant.pod(served)).must()
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    tenant.reachable(served, AFTER_REBOOT)
+    assert tenant.run(served, SEEN) == devices
+    world.pool(lambda status: (status["gpus"]["counted"], status["gpus"]["free"]) == (5, 11))
+    tenant.submit(pod("next", gpus=3, nodeSelector={"kubernetes.io/hostname": node}))
+    tenant.running("next", AFTER_REBOOT)
+    assert not _ids(tenant.run("next", SEEN)) & _ids(devices)
+
+
+def _started_again(found: dict[str, Any]) -> bool:
+    (container,) = found["status"]["containerStatuses"]
+    return container["restartCount"] > 0 and "running" in container["state"]
+
+
+def _ids(seen: str) -> set[str]:
+    return set(json.loads(seen).split(","))
 
 
 def _heartbeat(world: World, node: str) -> Any:

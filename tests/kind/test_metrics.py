@@ -1,41 +1,140 @@
-"""What the operator tells Prometheus is what the API server and the kubelets say."""
+"""What a real Prometheus reads from the operator is what the API server and the kubelets say."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from prometheus_client.parser import text_string_to_metric_families
+import pytest
+import yaml
 
+from rig import debian, prometheus
 from rig.client import wait_for
+from rig.kind.access import token
 from rig.kind.story import POOL
-from rig.product import NAMESPACE
-from tests.kind.world import SECONDS, pod
+from rig.product import CHART, NAMESPACE
+from tests.kind.world import PEOPLE, SECONDS, is_gated, pod
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.kind.world import World
 
-PAGE = f"/api/v1/namespaces/{NAMESPACE}/services/http:sovereign-gpu:http/proxy/metrics"
+PORT = 9090
+ACCOUNT = "prometheus"
+GPU = "nvidia.com/gpu"
+DIRECTORY = "/var/lib/prometheus"
+# What the chart of the Prometheus operator gives its servers.
+RULES = [
+    {
+        "apiGroups": [""],
+        "resources": ["services", "endpoints", "pods"],
+        "verbs": ["get", "list", "watch"],
+    }
+]
 
 
-def _pool(world: World) -> dict[str, float]:
-    text = world.admin.get(PAGE).must()
+@pytest.fixture
+def ask(world: World, tmp_path: Path) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """A Prometheus on the control plane's node that scrapes as the ServiceMonitor says."""
+    node = world.companion
+    for name, text in _files(world).items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        world.cluster.on_node(node, "mkdir", "-p", DIRECTORY)
+        world.cluster.copy(node, tmp_path / name, f"{DIRECTORY}/{name}")
+    program = debian.unpacked("prometheus", print) / "usr" / "bin" / "prometheus"
+    world.cluster.copy(node, program, f"{DIRECTORY}/prometheus")
+    unit = ("systemd-run", "--unit=prometheus", "--collect", f"{DIRECTORY}/prometheus")
+    settings = (
+        f"--config.file={DIRECTORY}/prometheus.yaml",
+        f"--storage.tsdb.path={DIRECTORY}/data",
+        f"--web.listen-address=0.0.0.0:{PORT}",
+    )
+    world.cluster.on_node(node, *unit, *settings)
+    page = f"/api/v1/nodes/http:{node}:{PORT}/proxy"
+    wait_for(lambda: world.admin.get(f"{page}/-/ready").ok, SECONDS, "Prometheus to be ready")
+    yield lambda query: world.admin.get(f"{page}/api/v1/query", query=query).must()
+    world.cluster.on_node(node, "systemctl", "stop", "prometheus")
+    world.cluster.on_node(node, "rm", "-r", DIRECTORY)
+
+
+def _files(world: World) -> dict[str, str]:
+    """Return what Prometheus reads: settings from the chart's ServiceMonitor, identity, CA."""
+    secret = token(world.admin, PEOPLE, ACCOUNT)
+    group = "rbac.authorization.k8s.io"
+    place = {"name": ACCOUNT, "namespace": NAMESPACE}
+    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": PEOPLE}
+    role = {"apiGroup": group, "kind": "Role", "name": ACCOUNT}
+    api = f"{group}/v1"
+    world.admin.apply({"apiVersion": api, "kind": "Role", "metadata": place, "rules": RULES}).must()
+    world.admin.apply(
+        {
+            "apiVersion": api,
+            "kind": "RoleBinding",
+            "metadata": place,
+            "roleRef": role,
+            "subjects": [subject],
+        }
+    ).must()
+    rendered = world.cluster.helm(
+        *("template", "sovereign-gpu", CHART, "--namespace", NAMESPACE),
+        *("--show-only", "templates/servicemonitor.yaml"),
+        *("--set", "serviceMonitor.enabled=true", "--set", "serviceMonitor.interval=1s"),
+        *("--set", "serviceMonitor.scrapeTimeout=1s"),
+    )
+    job = prometheus.scrape_config(yaml.safe_load(rendered))
+    job["kubernetes_sd_configs"][0] |= {
+        "api_server": "https://localhost:6443",
+        "authorization": {"credentials_file": f"{DIRECTORY}/token"},
+        "tls_config": {"ca_file": f"{DIRECTORY}/ca.crt"},
+    }
+    authority = (world.cluster.directory / "ca.crt").read_text(encoding="utf-8")
+    settings = json.dumps({"scrape_configs": [job]})
+    return {"prometheus.yaml": settings, "token": secret, "ca.crt": authority}
+
+
+def _of_api(world: World, *namespaces: str) -> dict[str, float]:
+    """Count from nodes and pods what the operator counts."""
+    nodes = [world.admin.get(f"/api/v1/nodes/{name}").must() for name in world.eu]
+    offered = sum(int(each["status"]["allocatable"][GPU]) for each in nodes)
+    counted = pending = 0
+    for namespace in namespaces:
+        for each in world.admin.items(f"/api/v1/namespaces/{namespace}/pods"):
+            limits = each["spec"]["containers"][0].get("resources", {}).get("limits", {})
+            gpus = int(limits.get(GPU, 0))
+            pending += gpus if is_gated(each) else 0
+            counted += 0 if is_gated(each) else gpus
     return {
-        sample.name.removeprefix("sovereign_gpu_pool_"): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.labels == {"pool": POOL}
+        f'sovereign_gpu_pool_allocatable_gpus{{pool="{POOL}"}}': offered,
+        f'sovereign_gpu_pool_counted_gpus{{pool="{POOL}"}}': counted,
+        f'sovereign_gpu_pool_free_gpus{{pool="{POOL}"}}': offered - counted,
+        f'sovereign_gpu_pool_foreign_gpus{{pool="{POOL}"}}': 0,
+        f'sum(sovereign_gpu_tenant_used_gpus{{pool="{POOL}"}})': counted,
+        "sum(sovereign_gpu_tenant_pending_gpus)": pending,
     }
 
 
-def test_metrics_say_what_the_nodes_offer_and_the_pods_hold(world: World) -> None:
-    tenant = world.tenant("acme", 16)
+def test_prometheus_reads_what_the_nodes_offer_and_the_pods_hold(
+    world: World, ask: Callable[[str], dict[str, Any]]
+) -> None:
+    tenant, other = world.tenant("acme", 8), world.tenant("bolt", 8)
     tenant.submit(pod("five", gpus=5), pod("three", gpus=3), pod("none"))
-    for name in ("five", "three", "none"):
-        tenant.running(name)
-    nodes = (world.admin.get(f"/api/v1/nodes/{name}").must() for name in world.eu)
-    offered = sum(int(each["status"]["allocatable"]["nvidia.com/gpu"]) for each in nodes)
-    wait_for(lambda: _pool(world)["counted_gpus"] == 8, SECONDS, "the pods to be counted")
-    found = _pool(world)
-    assert found["allocatable_gpus"] == offered
-    assert found["free_gpus"] == offered - 8
-    assert found["foreign_gpus"] == 0
+    other.submit(pod("six", gpus=6))
+    for owner, name in ((tenant, "five"), (tenant, "three"), (tenant, "none"), (other, "six")):
+        owner.running(name)
+    other.submit(pod("waits", gpus=4))
+    other.told("waits", "QuotaExhausted")
+    expected = _of_api(world, tenant.namespace, other.namespace)
+    assert expected["sum(sovereign_gpu_tenant_pending_gpus)"] == 4
+
+    def read() -> dict[str, float]:
+        found = {}
+        for query in expected:
+            result = ask(query)["data"]["result"]
+            found[query] = float(result[0]["value"][1]) if len(result) == 1 else float("nan")
+        return found
+
+    wait_for(lambda: read() == expected, SECONDS, f"Prometheus to say {expected}")
+    assert prometheus.value(ask("up")) == 1
+    assert prometheus.value(ask(f'count(up{{namespace="{NAMESPACE}",pod!=""}})')) == 1

@@ -40,13 +40,7 @@ def test_uninstalled_and_installed_again(world: World, image: str) -> None:
     tenant.told("second", "QuotaExhausted")
     other = world.tenant("bolt", 0)
 
-    world.admin.patch(f"{DEPLOYMENT}/scale", {"spec": {"replicas": 0}}).must()
-    pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
-    world.admin.wait(pods, lambda found: not found["items"], SECONDS)
-    done = _uninstall(world, "--release")
-    assert done.returncode == 0, done.stdout + done.stderr
-    world.cluster.helm("uninstall", NAME, "--namespace", NAMESPACE, "--wait")
-
+    _leave(world, "--release")
     # Nobody is blocked, and what ran runs on.
     second = tenant.running("second")
     assert not is_gated(second)
@@ -70,6 +64,37 @@ def test_uninstalled_and_installed_again(world: World, image: str) -> None:
     assert status["total"]["pendingPods"] == 0
     tenant.end("first")
     tenant.status(lambda found: found["total"]["used"] == 8)
+
+
+def test_kept_pods_wait_while_it_is_gone_and_are_served_when_it_is_back(
+    world: World, image: str
+) -> None:
+    tenant = world.tenant("acme", 8)
+    tenant.submit(pod("first", gpus=8))
+    first = tenant.running("first")
+    tenant.submit(pod("second", gpus=8))
+    tenant.told("second", "QuotaExhausted")
+    _leave(world, "--keep")
+    assert is_gated(tenant.client.get(tenant.pod("second")).must())
+    tenant.end("first")
+    assert is_gated(tenant.client.get(tenant.pod("second")).must())
+
+    story.install(world.cluster, world.admin, image)
+    second = tenant.running("second", 2 * SECONDS)
+    assert second["spec"]["nodeName"] in world.eu
+    assert second["metadata"]["uid"] != first["metadata"]["uid"]
+    status = tenant.status(lambda found: found["total"]["pendingPods"] == 0)
+    assert status["total"]["used"] == 8
+
+
+def _leave(world: World, choice: str) -> None:
+    """Take the product out of the cluster as its documentation says."""
+    world.admin.patch(f"{DEPLOYMENT}/scale", {"spec": {"replicas": 0}}).must()
+    pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
+    world.admin.wait(pods, lambda found: not found["items"], SECONDS)
+    done = _uninstall(world, choice)
+    assert done.returncode == 0, done.stdout + done.stderr
+    world.cluster.helm("uninstall", NAME, "--namespace", NAMESPACE, "--wait")
 
 
 def _image(world: World) -> str:
