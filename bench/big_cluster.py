@@ -74,7 +74,7 @@ def engine(guaranteed: int, node_count: int = NODES) -> Engine:
         [Policy(POLICY, frozenset({COUNTRY, "FR", "NL"}))],
     )
     for number in range(TENANTS):
-        made.put_namespace(Namespace(tenant(number), tenant(number), POLICY, REGION))
+        made.put_namespace(Namespace(tenant(number), tenant(number)))
     for node in nodes(node_count):
         made.put_node(node)
     return made

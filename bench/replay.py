@@ -69,7 +69,7 @@ def cluster(partitions: Mapping[str, int], *, borrowing: bool) -> Engine:
     engine = Engine()
     engine.configure([Pool(POOL, COUNTRY, REGION)], tenants, [Policy(POLICY, frozenset({COUNTRY}))])
     for tenant in partitions:
-        engine.put_namespace(Namespace(tenant, tenant, POLICY, REGION))
+        engine.put_namespace(Namespace(tenant, tenant))
     labels = {names.NODE_POOL_LABEL: POOL, names.REGION_LABEL: REGION, names.ZONE_LABEL: REGION}
     for number in range(total):
         name = f"node-{number:03d}"

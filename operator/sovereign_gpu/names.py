@@ -37,8 +37,48 @@ ENFORCEMENT_LABEL: Final = "sovereign-gpu.io/enforcement"
 ENFORCEMENT_WARN: Final = "Warn"
 WARN_RESIDENCY: Final = "sovereign-gpu.io/warn-residency"
 WARN_REGIONS: Final = "sovereign-gpu.io/warn-regions"
-NAMESPACE_LABELS: Final = (TENANT_LABEL, ENFORCEMENT_LABEL)
-NAMESPACE_ANNOTATIONS: Final = (RESIDENCY, REGIONS, WARN_RESIDENCY, WARN_REGIONS)
+CONTENTS_LABEL: Final = "sovereign-gpu.io/contents"
+"""Label: `Restricted` where images or volumes of pods are, so that only there they are judged."""
+CONTENTS_RESTRICTED: Final = "Restricted"
+REGISTRIES: Final = "sovereign-gpu.io/registries"
+STORAGE_CLASSES: Final = "sovereign-gpu.io/storage-classes"
+ATTRIBUTES_CLASSES: Final = "sovereign-gpu.io/attributes-classes"
+VOLUME_DRIVERS: Final = "sovereign-gpu.io/volume-drivers"
+ACCESS: Final = "sovereign-gpu.io/access"
+"""Annotations with one list of words per policy; see `core.perimeter`."""
+SERVICES: Final = "sovereign-gpu.io/services"
+"""Annotation: ways out that Services may open."""
+NETWORKS: Final = "sovereign-gpu.io/networks"
+REACHABLE: Final = "sovereign-gpu.io/reachable"
+"""Annotations: networks and namespaces that packets may go to."""
+PERIMETER_ANNOTATIONS: Final = (
+    REGISTRIES,
+    STORAGE_CLASSES,
+    ATTRIBUTES_CLASSES,
+    VOLUME_DRIVERS,
+    ACCESS,
+    SERVICES,
+    NETWORKS,
+    REACHABLE,
+)
+
+
+def warn(annotation: str) -> str:
+    """Return the annotation that says the same of policies that only warn."""
+    return POD_METADATA_PREFIX + "warn-" + annotation.removeprefix(POD_METADATA_PREFIX)
+
+
+NAMESPACE_LABELS: Final = (TENANT_LABEL, ENFORCEMENT_LABEL, CONTENTS_LABEL)
+NAMESPACE_ANNOTATIONS: Final = (
+    RESIDENCY,
+    REGIONS,
+    WARN_RESIDENCY,
+    WARN_REGIONS,
+    *PERIMETER_ANNOTATIONS,
+    *(warn(each) for each in PERIMETER_ANNOTATIONS),
+)
+EGRESS_POLICY: Final = "sovereign-gpu-egress"
+"""NetworkPolicy in the namespaces of tenants whose packets may not go anywhere."""
 
 # --- nodes ------------------------------------------------------------------------------
 NODE_POOL_LABEL: Final = "sovereign-gpu.node-restriction.kubernetes.io/pool"

@@ -146,13 +146,13 @@ class Cluster:
         self.running().run("cp", source, f"{node}:{target}")
 
     def reboot(self, node: str) -> None:
-        """Restart a worker's container as a machine restarts: all processes end, disks stay.
+        """Restart a worker as after a loss of power: all processes end at once, disks stay.
 
         Raises:
             RigError: a step failed, or the cluster was not ready again in time.
         """
         engine = self.running()
-        engine.run("stop", node)
+        engine.run("kill", node)
         if engine.own:
             # podman would give it another address, under which kubelet and routes do not know it.
             network = ("sovereign-gpu", node)

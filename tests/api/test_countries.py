@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sovereign_gpu.api.countrylist import Countries, SetName
 from sovereign_gpu.core.countries import (
     HINTS,
     ISO_COUNTRIES,
+    SET_NAMES,
     SETS,
+    VERSIONS,
     UnknownCountryError,
+    country_set,
     hint,
     resolve,
 )
@@ -39,12 +44,12 @@ def test_switzerland_is_not_in_the_eea() -> None:
     assert SETS["EEA_CH"].codes - SETS["EEA"].codes == {"CH"}
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", VERSIONS)
 def test_a_set_holds_iso_codes_and_says_since_when_and_why(name: str) -> None:
-    countries = SETS[name]
-    assert countries.name == name
+    countries = VERSIONS[name]
+    assert countries.version == name
     assert countries.codes <= ISO_COUNTRIES
-    assert countries.since == date(2020, 2, 1)  # GB left the day before
+    assert countries.since >= date(2020, 2, 1)  # GB left the day before
     assert countries.basis
 
 
@@ -67,8 +72,27 @@ def test_svalbard_is_norwegian_but_outside_the_eea() -> None:
     assert "SJ" not in SETS["EEA"].codes
 
 
-def test_sets_of_adequacy_do_not_exist() -> None:
-    assert list(SETS) == ["EU", "EEA", "EEA_CH"]
+def test_adequacy_is_in_no_other_set_and_no_other_set_in_it() -> None:
+    adequate = SETS["ADEQUATE"].codes
+    assert not adequate & SETS["EEA"].codes
+    assert SETS["EEA_CH"].codes & adequate == {"CH"}
+    assert "US" not in adequate
+
+
+def test_a_name_alone_means_the_newest_version_and_with_a_day_always_the_same() -> None:
+    older, newer = country_set("ADEQUATE@2021-12-17"), country_set("ADEQUATE@2026-01-26")
+    assert country_set("ADEQUATE") is newer
+    assert newer.codes - older.codes == {"BR"}
+    for name, found in SETS.items():
+        days = [each.since for each in VERSIONS.values() if each.name == name]
+        assert days == sorted(days)
+        assert found.since == days[-1]
+
+
+def test_every_name_that_a_policy_may_write_is_a_set() -> None:
+    assert set(get_args(SetName)) == set(SET_NAMES)
+    for name in SET_NAMES:
+        assert Countries(sets=(name,)).resolved() == country_set(name).codes
 
 
 @pytest.mark.parametrize(
@@ -102,7 +126,7 @@ def test_nothing_named_allows_nothing() -> None:
 @pytest.mark.parametrize(
     ("sets", "include", "exclude", "says"),
     [
-        (["EL"], [], [], r"found 'EL', allowed: one of the sets EU, EEA, EEA_CH"),
+        (["EL"], [], [], r"found 'EL', allowed: one of the sets EU, EEA, EEA_CH, ADEQUATE, EU@"),
         ([], ["EL"], [], r"found 'EL'.*\(Greece is GR"),
         (["EU"], [], ["UK"], r"found 'UK'.*\(the United Kingdom is GB"),
         ([], ["de"], [], r"found 'de'.*\(write DE\)"),

@@ -243,7 +243,7 @@ def test_namespaces_lose_what_the_operator_wrote_and_nothing_else(world: World, 
         meta(
             "acme",
             "",
-            labels={**theirs, names.TENANT_LABEL: "acme", names.ENFORCEMENT_LABEL: "Warn"},
+            labels={**theirs, **dict.fromkeys(names.NAMESPACE_LABELS, "x")},
             annotations={**theirs, **dict.fromkeys(names.NAMESPACE_ANNOTATIONS, "x")},
         ),
         meta("plain", ""),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 
 from sovereign_gpu import names
 from sovereign_gpu.controller.registry import Registry
 from sovereign_gpu.core.model import HealthRule, Placement
 from tests.controller.bodies import policy, pool, quota
+
+TODAY = date(2026, 11, 28)
 
 KIND = "DataResidencyPolicy"
 KEY = (KIND, "eu-only")
@@ -107,7 +111,7 @@ def test_an_object_that_is_being_deleted_counts_as_absent_and_has_no_problem(
     registry.put("TenantQuota", going)
     entry = registry.entries["TenantQuota", "acme"]
     assert (entry.spec, entry.deleting, entry.problem) == (None, True, "")
-    assert registry.specs() == ([], [], [])
+    assert registry.specs(TODAY) == ([], [], [])
 
 
 def test_an_object_that_cannot_be_read_keeps_the_reason(registry: Registry) -> None:
@@ -131,13 +135,13 @@ def test_every_field_of_a_pool_is_news_but_not_what_its_own_status_says(registry
     }
     registry.put("GpuPool", counted)
     assert registry.changed
-    (found,) = registry.specs()[0]
+    (found,) = registry.specs(TODAY)[0]
     assert found.health == (HealthRule("RackCool", "False"), HealthRule("RackHot", "True"))
 
 
 def test_placement_of_a_pool_is_read_and_is_news(registry: Registry) -> None:
     registry.put("GpuPool", pool())
-    (found,) = registry.specs()[0]
+    (found,) = registry.specs(TODAY)[0]
     assert (found.placement, found.delete_bare_pods) == (Placement.PACK, False)
     for number, mode in enumerate(Placement, start=2):
         registry.changed = False
@@ -145,7 +149,7 @@ def test_placement_of_a_pool_is_read_and_is_news(registry: Registry) -> None:
         changed["spec"]["placement"] = {"mode": str(mode), "barePods": "Delete"}
         registry.put("GpuPool", changed)
         assert registry.changed
-        (found,) = registry.specs()[0]
+        (found,) = registry.specs(TODAY)[0]
         assert (found.placement, found.delete_bare_pods) == (mode, True)
 
 
@@ -156,7 +160,7 @@ class TestDrift:
         body = policy(generation=7)
         body["spec"]["onDrift"] = {"action": "Evict", "graceSeconds": 5}
         registry.put(KIND, body)
-        (made,) = registry.specs()[2]
+        (made,) = registry.specs(TODAY)[2]
         assert (made.evicts, made.grace, made.generation, made.confirmed) == (True, 5, 7, 0)
 
     @pytest.mark.parametrize(
@@ -174,7 +178,7 @@ class TestDrift:
         self, registry: Registry, annotations: dict[str, str] | None, confirmed: int
     ) -> None:
         registry.put(KIND, policy(generation=7, annotations=annotations))
-        assert registry.specs()[2][0].confirmed == confirmed
+        assert registry.specs(TODAY)[2][0].confirmed == confirmed
 
     def test_a_confirmation_wakes_the_engine_though_the_spec_is_the_same(
         self, registry: Registry, waker: Waker

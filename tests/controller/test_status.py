@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.eviction import decide
 from sovereign_gpu.core.model import Constraints, Namespace, Node, Pod, Resources
 from tests.controller.bodies import policy, pool, quota
+
+TODAY = date(2026, 11, 28)
 
 ROOM = Resources(gpus=8, cpu=64_000, memory=1 << 40)
 
@@ -57,7 +60,7 @@ class Books:
         """Marks are no matter here."""
 
     def configure(self) -> None:
-        self.engine.configure(*self.registry.specs())
+        self.engine.configure(*self.registry.specs(TODAY))
 
     def node(self, region: str = "eu-de-muc", *, name: str = "gpu-0") -> None:
         labels = {names.NODE_POOL_LABEL: "munich", names.REGION_LABEL: region}

@@ -79,7 +79,12 @@ def pool_clashes() -> Case:
 
 def pool_outside_the_policies() -> Case:
     made = engine(node(), pools=(munich(country="US"),))
-    return made, pod(1), Reason.NO_ELIGIBLE_POOL, ("munich lies in US", "acme (eu)")
+    return (
+        made,
+        pod(1),
+        Reason.NO_ELIGIBLE_POOL,
+        ("munich, which lies in US", "DataResidencyPolicy eu does not admit", "allowed: DE, FR"),
+    )
 
 
 def more_than_the_guarantee() -> Case:

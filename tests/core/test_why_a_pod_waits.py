@@ -226,8 +226,8 @@ def test_a_contested_region_needs_one_country() -> None:
 def test_a_pool_abroad_needs_another_pool_or_another_policy() -> None:
     said = stuck(engine(node(), policies=(policy("eu", "FR"),)), pod(1))
     assert said.admits == (
-        "a pool in a country that eu allow in spec.pools of TenantQuota acme, or DE in "
-        "spec.countries of each"
+        "a pool that eu admit in spec.pools of TenantQuota acme, or DE in spec.countries of "
+        "DataResidencyPolicy eu"
     )
 
 

@@ -11,10 +11,9 @@ import yaml
 
 from rig import debian, prometheus
 from rig.client import wait_for
-from rig.kind.access import token
 from rig.kind.story import POOL
 from rig.product import CHART, NAMESPACE
-from tests.kind.world import PEOPLE, SECONDS, is_gated, pod
+from tests.kind.world import SECONDS, is_gated, pod
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,27 +21,17 @@ if TYPE_CHECKING:
     from tests.kind.world import World
 
 PORT = 9090
-ACCOUNT = "prometheus"
 GPU = "nvidia.com/gpu"
 DIRECTORY = "/var/lib/prometheus"
-# What the chart of the Prometheus operator gives its servers.
-RULES = [
-    {
-        "apiGroups": [""],
-        "resources": ["services", "endpoints", "pods"],
-        "verbs": ["get", "list", "watch"],
-    }
-]
 
 
 @pytest.fixture
 def ask(world: World, tmp_path: Path) -> Iterator[Callable[[str], dict[str, Any]]]:
     """A Prometheus on the control plane's node that scrapes as the ServiceMonitor says."""
     node = world.companion
-    for name, text in _files(world).items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-        world.cluster.on_node(node, "mkdir", "-p", DIRECTORY)
-        world.cluster.copy(node, tmp_path / name, f"{DIRECTORY}/{name}")
+    (tmp_path / "prometheus.yaml").write_text(_settings(world), encoding="utf-8")
+    world.cluster.on_node(node, "mkdir", "-p", DIRECTORY)
+    world.cluster.copy(node, tmp_path / "prometheus.yaml", f"{DIRECTORY}/prometheus.yaml")
     program = debian.unpacked("prometheus", print) / "usr" / "bin" / "prometheus"
     world.cluster.copy(node, program, f"{DIRECTORY}/prometheus")
     unit = ("systemd-run", "--unit=prometheus", "--collect", f"{DIRECTORY}/prometheus")
@@ -59,39 +48,16 @@ def ask(world: World, tmp_path: Path) -> Iterator[Callable[[str], dict[str, Any]
     world.cluster.on_node(node, "rm", "-r", DIRECTORY)
 
 
-def _files(world: World) -> dict[str, str]:
-    """Return what Prometheus reads: settings from the chart's ServiceMonitor, identity, CA."""
-    secret = token(world.admin, PEOPLE, ACCOUNT)
-    group = "rbac.authorization.k8s.io"
-    place = {"name": ACCOUNT, "namespace": NAMESPACE}
-    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": PEOPLE}
-    role = {"apiGroup": group, "kind": "Role", "name": ACCOUNT}
-    api = f"{group}/v1"
-    world.admin.apply({"apiVersion": api, "kind": "Role", "metadata": place, "rules": RULES}).must()
-    world.admin.apply(
-        {
-            "apiVersion": api,
-            "kind": "RoleBinding",
-            "metadata": place,
-            "roleRef": role,
-            "subjects": [subject],
-        }
-    ).must()
+def _settings(world: World) -> str:
+    """Return settings that follow from the chart's ServiceMonitor."""
     rendered = world.cluster.helm(
         *("template", "sovereign-gpu", CHART, "--namespace", NAMESPACE),
         *("--show-only", "templates/servicemonitor.yaml"),
         *("--set", "serviceMonitor.enabled=true", "--set", "serviceMonitor.interval=1s"),
         *("--set", "serviceMonitor.scrapeTimeout=1s"),
     )
-    job = prometheus.scrape_config(yaml.safe_load(rendered))
-    job["kubernetes_sd_configs"][0] |= {
-        "api_server": "https://localhost:6443",
-        "authorization": {"credentials_file": f"{DIRECTORY}/token"},
-        "tls_config": {"ca_file": f"{DIRECTORY}/ca.crt"},
-    }
-    authority = (world.cluster.directory / "ca.crt").read_text(encoding="utf-8")
-    settings = json.dumps({"scrape_configs": [job]})
-    return {"prometheus.yaml": settings, "token": secret, "ca.crt": authority}
+    job = prometheus.scrape_config(world.admin, yaml.safe_load(rendered))
+    return json.dumps({"scrape_configs": [job]})
 
 
 def _of_api(world: World, *namespaces: str) -> dict[str, float]:

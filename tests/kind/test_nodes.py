@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FLAGS = "/var/lib/kubelet/kubeadm-flags.env"
 LABELS = (names.REGION_LABEL, names.ZONE_LABEL)
-UNLABELLED = f's/{names.REGION_LABEL}=[^,"]*,\\?//; s/{names.ZONE_LABEL}=[^,"]*,\\?//'
+UNLABELLED = "; ".join(f's|{label}=[^,"]*,\\?||' for label in LABELS)
 AFTER_JOIN = 120.0
 
 

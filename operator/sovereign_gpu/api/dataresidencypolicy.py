@@ -8,70 +8,15 @@ from pydantic import Field
 
 from sovereign_gpu.api.base import (
     Column,
-    Conditions,
-    Count,
-    Country,
-    LabelText,
     Naming,
-    ObservedGeneration,
     Resource,
     Spec,
-    Status,
 )
-from sovereign_gpu.api.rules import Extra, Rule, Unique
-from sovereign_gpu.core import countries
-
-
-class Countries(Spec):
-    """The countries that are allowed: sets, and include, without exclude."""
-
-    rules = (
-        Rule(
-            cel=(
-                "(has(self.sets) && self.sets.size() > 0) ||\n"
-                "(has(self.include) && self.include.size() > 0)"
-            ),
-            holds=lambda c: bool(c.sets or c.include),
-            found="an empty allow-list in countries",
-            allowed="at least one entry in sets or include, such as sets: [EU]",
-            at="sets",
-        ),
-    )
-
-    sets: Annotated[
-        tuple[Literal["EU", "EEA", "EEA_CH"], ...],
-        Field(
-            max_length=8,
-            description=(
-                "Sets of countries. EU: the 27 member states as of 2020-02-01. EEA: these, "
-                "Iceland, Liechtenstein and Norway. EEA_CH: these and Switzerland. Territories "
-                "with a code of their own (such as RE or AX) are in no set: use include."
-            ),
-        ),
-        Unique(),
-    ] = ()
-    include: Annotated[
-        tuple[Country, ...],
-        Field(
-            max_length=249,
-            description="Countries allowed besides the sets: ISO 3166-1 alpha-2 codes.",
-        ),
-        Unique(),
-    ] = ()
-    exclude: Annotated[
-        tuple[Country, ...],
-        Field(
-            max_length=249,
-            description=(
-                "Countries not allowed, whatever sets and include say: ISO 3166-1 alpha-2 codes."
-            ),
-        ),
-        Unique(),
-    ] = ()
-
-    def resolved(self) -> frozenset[str]:
-        """Return the codes of the allowed countries; empty if everything is excluded."""
-        return countries.resolve(self.sets, self.include, self.exclude)
+from sovereign_gpu.api.countrylist import Countries
+from sovereign_gpu.api.perimeter import Access, Egress, Registries, Services, Storage
+from sovereign_gpu.api.policystatus import DataResidencyPolicyStatus
+from sovereign_gpu.api.requirements import Require
+from sovereign_gpu.api.rules import Extra
 
 
 class OnDrift(Spec):
@@ -125,57 +70,40 @@ class DataResidencyPolicySpec(Spec):
         OnDrift,
         Field(description="What happens to pods that run where it is no longer allowed."),
     ] = OnDrift()
-
-
-class Eligible(Status):
-    """What the policy allows at the moment."""
-
-    pools: Annotated[Count, Field(description="Pools in allowed countries.")] = 0
-    nodes: Annotated[Count, Field(description="Nodes of these pools, companions included.")] = 0
-    regions: Annotated[
-        tuple[LabelText, ...],
-        Field(max_length=256, description="Regions of these pools."),
-        Unique(),
-    ] = ()
-
-
-class Violations(Status):
-    """Pods that run where the policy does not allow it."""
-
-    now: Annotated[Count, Field(description="Pods in violation at the moment.")] = 0
-    total: Annotated[
-        Count, Field(description="Pods ever found in violation since the policy exists.")
-    ] = 0
-    announced: Annotated[
-        Count, Field(description="Pods that carry the notice of their eviction at the moment.")
-    ] = 0
-    evicted: Annotated[
-        Count, Field(description="Pods ever evicted for the policy since it exists.")
-    ] = 0
-
-
-class DataResidencyPolicyStatus(Status):
-    """What follows from the policy."""
-
-    observed_generation: ObservedGeneration = 0
-    conditions: Annotated[
-        Conditions,
+    require: Annotated[
+        Require,
         Field(
             description=(
-                "Ready: the policy is resolved and in force. Reconciling: the operator is "
-                "still catching up. Stalled: somebody has to change something, such as a "
-                "policy that excludes every country; the message says what. Drifting: pods "
-                "run where the policy does not allow it; the message says where and why."
+                "What is asked of a pool besides its country: predicates over "
+                "spec.sovereignty of the GpuPool. All must hold; status.pools has the answer to "
+                "each with its reason."
             )
         ),
-    ] = ()
-    eligible: Annotated[Eligible, Field(description="What the policy allows at the moment.")] = (
-        Eligible()
-    )
-    violations: Annotated[
-        Violations,
-        Field(description="Pods that run where the policy does not allow it; must be 0."),
-    ] = Violations()
+    ] = Require()
+    registries: Annotated[
+        Registries | None, Field(description="From where images may come; anywhere if omitted.")
+    ] = None
+    storage: Annotated[
+        Storage | None, Field(description="Where volumes may lie; anywhere if omitted.")
+    ] = None
+    services: Annotated[
+        Services, Field(description="Which ways out a Service may open: none that is not named.")
+    ] = Services()
+    egress: Annotated[
+        Egress | None,
+        Field(
+            description=(
+                "Where packets may go. If given, every namespace of the tenant gets the "
+                "NetworkPolicy sovereign-gpu-egress, which nobody else may change, and "
+                "NetworkPolicies of others may not widen it. It takes a network add-on that "
+                "enforces them. Anywhere if omitted."
+            )
+        ),
+    ] = None
+    access: Annotated[
+        Access | None,
+        Field(description="Who may look into running pods; whoever RBAC allows if omitted."),
+    ] = None
 
 
 class DataResidencyPolicy(Resource):

@@ -17,6 +17,7 @@ from sovereign_gpu.api.base import (
 )
 from sovereign_gpu.api.poolstatus import GpuPoolStatus
 from sovereign_gpu.api.rules import Extra, Rule, Unique
+from sovereign_gpu.api.sovereignty import Sovereignty
 
 MAX_KEY = 317
 """A label key: prefix of 253, slash, name of 63."""
@@ -278,6 +279,16 @@ class GpuPoolSpec(Spec):
         PoolPlacement,
         Field(description="Who chooses the nodes of the pods that are released to the pool."),
     ] = PoolPlacement()
+    sovereignty: Annotated[
+        Sovereignty,
+        Field(
+            description=(
+                "What is said of the pool beyond its country: who runs it, from where it is "
+                "supported, who holds keys, what it talks to, and who vouches for that. Policies "
+                "ask for single attributes in spec.require."
+            )
+        ),
+    ] = Sovereignty()
 
 
 class GpuPool(Resource):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.alias_generators import to_snake
 from pydantic_core import PydanticCustomError, core_schema
 
 RULES_KEY = "x-kubernetes-validations"
@@ -39,7 +40,7 @@ class Unique:
     """
 
     key: str = ""
-    """Field that identifies an entry, the same in the manifest and in Python."""
+    """Field that identifies an entry, as the manifest spells it."""
 
     def check(self, entries: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the entries if none is there twice.
@@ -48,8 +49,9 @@ class Unique:
             PydanticCustomError: an entry, or its key, is there twice.
         """
         seen: set[Any] = set()
+        attribute = to_snake(self.key)
         for entry in entries:
-            identity = getattr(entry, self.key) if self.key else entry
+            identity = getattr(entry, attribute) if attribute else entry
             if identity in seen:
                 allowed = f"each {self.key or 'value'} once"
                 raise _refusal(found=f'"{identity}" twice', allowed=allowed)

@@ -7,6 +7,7 @@ engine on a copy that nobody writes from. Everybody else is shown what they may 
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sovereign_gpu import names
@@ -15,8 +16,8 @@ from sovereign_gpu.cli.question import Exit, FailedError, Question
 from sovereign_gpu.cluster.errors import UncertainError
 from sovereign_gpu.cluster.kinds import NAMESPACES, NODES, PODS
 from sovereign_gpu.cluster.reading import Kind, Reader
+from sovereign_gpu.controller.records import Kind as OwnKind
 from sovereign_gpu.controller.registry import KINDS, Registry
-from sovereign_gpu.controller.registry import Kind as OwnKind
 from sovereign_gpu.core import inventory, views, why
 from sovereign_gpu.core.engine import Engine
 
@@ -104,7 +105,7 @@ def engine(cluster: Cluster) -> Engine:
     nodes, namespaces = cluster.all(NODES), cluster.all(NAMESPACES)
     for namespace in namespaces:
         made.put_namespace(namespace)
-    made.configure(*registry.specs())
+    made.configure(*registry.specs(datetime.now(UTC).date()))
     for node in nodes:
         made.put_node(node)
     for pod in cluster.all(PODS):

@@ -118,14 +118,14 @@ def namespace(source: wire.NamespaceWire) -> Namespace:
     """Return the record of one namespace."""
     meta = source["metadata"]
     labels, annotations = meta.get("labels", {}), meta.get("annotations", {})
+    marks: list[tuple[str, str]] = [
+        (key, labels[key]) for key in names.NAMESPACE_LABELS if key in labels
+    ]
+    marks += [(key, annotations[key]) for key in names.NAMESPACE_ANNOTATIONS if key in annotations]
     return Namespace(
         name=meta["name"],
         tenant=labels.get(names.TENANT_LABEL, ""),
-        enforcement=labels.get(names.ENFORCEMENT_LABEL),
-        residency=annotations.get(names.RESIDENCY),
-        regions=annotations.get(names.REGIONS),
-        warn_residency=annotations.get(names.WARN_RESIDENCY),
-        warn_regions=annotations.get(names.WARN_REGIONS),
+        marks=tuple(sorted(marks)),
         deleting="deletionTimestamp" in meta,
     )
 

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 
 from sovereign_gpu.cluster.informer import Informer
 from sovereign_gpu.cluster.store import Store
@@ -41,6 +42,10 @@ _RETRY_EVERY = 10.0
 """Seconds between tries of marks that were not accepted."""
 _COMPARE_EVERY = 60.0
 """Seconds between looks at all marks."""
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 @dataclass(slots=True)
@@ -78,6 +83,8 @@ class Controller:
     """Something changed since the last report."""
     _changed_pods: dict[str, Pod | None] = field(default_factory=dict)
     """Pods of the last batch."""
+    _day: date = date.min
+    """The day (UTC) on which attributes of pools were last looked at: some run out."""
     _compared_at: float = float("-inf")
     _retried_at: float = float("-inf")
 
@@ -103,7 +110,8 @@ class Controller:
         await self.resources_read.wait()
         self.engine.advance(time.time())
         # Configuration first: charging 20,000 pods once is cheaper than charging them twice.
-        self.engine.configure(*self.registry.specs())
+        self._day = _today()
+        self.engine.configure(*self.registry.specs(self._day))
         while self._take(_BATCH):
             await asyncio.sleep(0)
             self.turned_at = time.monotonic()
@@ -122,7 +130,7 @@ class Controller:
                 await self.wake.wait()
         self.wake.clear()
         begun = time.perf_counter()
-        if self.registry.changed:
+        if self.registry.changed or self._day != _today():
             self._configure()
         more = self._take(_BATCH)
         now = time.time()
@@ -157,7 +165,8 @@ class Controller:
         self.registry.changed = False
         self._news.set()
         self.metrics.tick()
-        self.engine.configure(*self.registry.specs())
+        self._day = _today()
+        self.engine.configure(*self.registry.specs(self._day))
         self.drift.judge.everything()
         self.marks.everything(self.engine.nodes)
         self._compared_at = time.monotonic()

@@ -18,7 +18,6 @@ from sovereign_gpu.cluster.session import MERGE_PATCH
 from sovereign_gpu.cluster.writer import Lane, Write, Writer
 from sovereign_gpu.core import health, residency
 from sovereign_gpu.core.engine import Engine
-from sovereign_gpu.core.model import Namespace
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +130,7 @@ class Marks:
         wanted = residency.namespace_metadata(
             self.engine.tenants[tenant], self.engine.policies, in_force
         )
-        if _present(namespace) == wanted:
+        if dict(namespace.marks) == wanted:
             return
         body = patches.metadata(
             labels={key: wanted.get(key) for key in names.NAMESPACE_LABELS},
@@ -168,15 +167,3 @@ class Marks:
 
 def _sentences(parts: dict[str, list[str]]) -> dict[str, str]:
     return {tenant: "spec.namespaces: " + "; ".join(texts) for tenant, texts in parts.items()}
-
-
-def _present(namespace: Namespace) -> dict[str, str]:
-    values = {
-        names.TENANT_LABEL: namespace.tenant,
-        names.ENFORCEMENT_LABEL: namespace.enforcement,
-        names.RESIDENCY: namespace.residency,
-        names.REGIONS: namespace.regions,
-        names.WARN_RESIDENCY: namespace.warn_residency,
-        names.WARN_REGIONS: namespace.warn_regions,
-    }
-    return {key: value for key, value in values.items() if value is not None}

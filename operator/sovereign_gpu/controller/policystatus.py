@@ -13,13 +13,15 @@ from sovereign_gpu import names
 from sovereign_gpu.controller.aspect import LONGEST_MESSAGE, Aspect, adjective, reconciled
 from sovereign_gpu.controller.drift import Drift
 from sovereign_gpu.controller.registry import Entry
-from sovereign_gpu.core import report
+from sovereign_gpu.core import report, residency
 from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.eviction import SHARE, confirmed, evicts
 from sovereign_gpu.core.model import Policy
+from sovereign_gpu.core.sovereignty import Finding
 
 _MOST_PLACES = 5
 _MOST_REGIONS = 256
+_MOST_POOLS = 64
 
 
 @dataclass(slots=True)
@@ -46,13 +48,15 @@ class PolicyStatus:
     def make(self, entry: Entry) -> tuple[dict[str, Any], list[Aspect]]:
         """Return the numbers and conditions of one policy that is in the books."""
         numbers = self._reports[entry.name]
-        decision = self.drift.decision
+        decision, spec = self.drift.decision, self.engine.policies[entry.name]
         status = {
             "eligible": {
                 "pools": len(numbers.pools),
                 "nodes": numbers.nodes,
                 "regions": list(numbers.regions[:_MOST_REGIONS]),
             },
+            "countries": {"sets": sorted(spec.sets), "codes": sorted(spec.countries)},
+            "pools": self._pools(spec),
             "violations": {
                 "now": len(numbers.violations),
                 "total": self._count(entry, numbers),
@@ -60,14 +64,41 @@ class PolicyStatus:
                 "evicted": self._count_evicted(entry),
             },
         }
-        spec = self.engine.policies[entry.name]
-        drifting = self._drifting(spec, numbers)
+        judged = [self._drifting(spec, numbers), self._expiring(spec)]
         if not spec.countries:
             message = "spec.countries: every country of sets and include is excluded"
             ready = Aspect("Ready", "False", "NoCountryAllowed", message)
-            return status, [ready, reconciled(), Aspect("Stalled", "True", *ready[2:]), drifting]
+            return status, [ready, reconciled(), Aspect("Stalled", "True", *ready[2:]), *judged]
         ready = Aspect("Ready", "True", "InForce", f"{len(spec.countries)} countries are allowed")
-        return status, [ready, reconciled(), Aspect("Stalled", "False", "InOrder"), drifting]
+        return status, [ready, reconciled(), Aspect("Stalled", "False", "InOrder"), *judged]
+
+    def _pools(self, spec: Policy) -> list[dict[str, Any]]:
+        pools = sorted(self.engine.pools.values(), key=lambda pool: pool.name)
+        return [
+            {
+                "name": pool.name,
+                "predicates": [
+                    {
+                        "predicate": found.topic,
+                        "status": "True" if found.holds else "False",
+                        "reason": found.finding.value,
+                        "message": found.message[:LONGEST_MESSAGE],
+                    }
+                    for found in residency.verdicts(spec, pool)
+                ],
+            }
+            for pool in pools[:_MOST_POOLS]
+        ]
+
+    def _expiring(self, spec: Policy) -> Aspect:
+        soon = [
+            f"GpuPool {pool.name}: {found.topic}: {found.message}"
+            for _, pool in sorted(self.engine.pools.items())
+            for found in residency.verdicts(spec, pool)
+            if found.finding is Finding.EXPIRING
+        ]
+        message = f"{'; '.join(soon)}; pools that cannot show it then are no longer admitted"
+        return adjective("Expiring", "AttributesRunOut", message[:LONGEST_MESSAGE] if soon else "")
 
     def _drifting(self, spec: Policy, numbers: report.PolicyReport) -> Aspect:
         pods = len(numbers.violations)

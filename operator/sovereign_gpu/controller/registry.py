@@ -8,21 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from datetime import date
+from typing import Any
 
-from sovereign_gpu import names
-from sovereign_gpu.api import (
-    DataResidencyPolicy,
-    GpuPool,
-    InvalidObjectError,
-    TenantQuota,
-    parse,
-)
-from sovereign_gpu.core.model import HealthRule, Placement, Policy, Pool, Requirement, Share, Tenant
+from sovereign_gpu.api import InvalidObjectError
+from sovereign_gpu.controller.records import Kind, Spec, spec
+from sovereign_gpu.core import sovereignty
+from sovereign_gpu.core.model import Policy, Pool, Tenant
 
-Kind = Literal["GpuPool", "TenantQuota", "DataResidencyPolicy"]
 KINDS: tuple[Kind, ...] = ("GpuPool", "TenantQuota", "DataResidencyPolicy")
-Spec = Pool | Tenant | Policy
 
 
 @dataclass(slots=True)
@@ -95,13 +89,14 @@ class Registry:
             if key[0] == kind and gone <= int(version):
                 del self._gone[key]
 
-    def specs(self) -> tuple[list[Pool], list[Tenant], list[Policy]]:
-        """Return what the engine is configured with."""
+    def specs(self, today: date) -> tuple[list[Pool], list[Tenant], list[Policy]]:
+        """Return what the engine is configured with on a day (UTC)."""
         found = [entry.spec for entry in self.entries.values()]
+        pools = [each for each in found if isinstance(each, Pool)]
         return (
-            [spec for spec in found if isinstance(spec, Pool)],
-            [spec for spec in found if isinstance(spec, Tenant)],
-            [spec for spec in found if isinstance(spec, Policy)],
+            [replace(pool, claims=sovereignty.dated(pool.claims, today)) for pool in pools],
+            [each for each in found if isinstance(each, Tenant)],
+            [each for each in found if isinstance(each, Policy)],
         )
 
     def _note(self) -> None:
@@ -122,7 +117,7 @@ def _entry(kind: Kind, body: Mapping[str, Any]) -> Entry:
     )
     if not entry.deleting:
         try:
-            entry.spec = _spec(kind, body)
+            entry.spec = spec(kind, body)
         except InvalidObjectError as error:
             entry.problem = "; ".join(map(str, error.problems))
     return entry
@@ -131,67 +126,9 @@ def _entry(kind: Kind, body: Mapping[str, Any]) -> Entry:
 def _decisive(entry: Entry) -> tuple[object, ...]:
     # What is read from an object's own status (`incumbent` of a pool, `history` of a tenant) we
     # write ourselves: it must not count as news.
-    spec = entry.spec
-    if isinstance(spec, Pool):
-        spec = replace(spec, incumbent=False)
-    if isinstance(spec, Tenant):
-        spec = replace(spec, history=None)
-    return (entry.uid, spec, entry.problem)
-
-
-def _spec(kind: Kind, body: Mapping[str, Any]) -> Spec:
-    if kind == "GpuPool":
-        return _pool(parse(kind, body))
-    if kind == "TenantQuota":
-        return _tenant(parse(kind, body))
-    return _policy(parse(kind, body), body)
-
-
-def _pool(model: GpuPool) -> Pool:
-    selector = model.spec.nodes.selector
-    return Pool(
-        name=model.name,
-        country=model.spec.location.country,
-        region=model.spec.location.region,
-        labelled=model.spec.nodes.enrolment == "Labelled",
-        selector=(
-            *(Requirement(key, "In", (value,)) for key, value in selector.match_labels.items()),
-            *(Requirement(r.key, r.operator, r.values) for r in selector.match_expressions),
-        ),
-        health=tuple(
-            HealthRule(rule.type, rule.unhealthy_status) for rule in model.spec.health.conditions
-        ),
-        placement=Placement(model.spec.placement.mode),
-        delete_bare_pods=model.spec.placement.bare_pods == "Delete",
-        incumbent=any(c.type == "Ready" and c.status == "True" for c in model.status.conditions),
-    )
-
-
-def _tenant(model: TenantQuota) -> Tenant:
-    share = model.status.fair_share
-    return Tenant(
-        name=model.name,
-        namespaces=tuple(model.spec.namespaces),
-        policies=tuple(model.spec.residency_policies),
-        shares=tuple(
-            Share(share.name, share.guaranteed, share.borrowing_limit, share.lending_limit)
-            for share in model.spec.pools
-        ),
-        weight=model.spec.weight,
-        history=None if share is None else (share.history, share.observed_time.timestamp()),
-    )
-
-
-def _policy(model: DataResidencyPolicy, body: Mapping[str, Any]) -> Policy:
-    meta = body["metadata"]
-    generation = meta.get("generation", 0)
-    confirmed = (meta.get("annotations") or {}).get(names.CONFIRM_DRIFT) == str(generation)
-    return Policy(
-        name=model.name,
-        countries=model.spec.countries.resolved(),
-        enforced=model.spec.enforcement == "Deny",
-        evicts=model.spec.on_drift.action == "Evict",
-        grace=model.spec.on_drift.grace_seconds,
-        confirmed=generation if confirmed else 0,
-        generation=generation,
-    )
+    found = entry.spec
+    if isinstance(found, Pool):
+        found = replace(found, incumbent=False)
+    if isinstance(found, Tenant):
+        found = replace(found, history=None)
+    return (entry.uid, found, entry.problem)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from sovereign_gpu.core import residency
 from sovereign_gpu.core.model import Pod, Reason, Resources, Share, Tenant, Wait
 from sovereign_gpu.core.state import State
 
@@ -67,10 +68,17 @@ def _eligible(state: State, tenant: Tenant, pool: str) -> Advice:
         )
     if pool in state.clashes:
         return Advice(f"one country for region {known.region} in all GpuPools")
+    if residency.allows(tenant, known, state.policies):
+        return Advice("the next look at its line: its tenant may be there by now", passes=True)
+    policy, found = residency.objection(tenant, known, state.policies)
     policies = ", ".join(tenant.policies)
+    change = (
+        f"{known.country} in spec.countries of DataResidencyPolicy {policy}"
+        if found.topic == "country"
+        else f"{found.topic} of GpuPool {pool} as DataResidencyPolicy {policy} requires it"
+    )
     return Advice(
-        f"a pool in a country that {policies} allow in spec.pools of TenantQuota {tenant.name}, "
-        f"or {known.country} in spec.countries of each"
+        f"a pool that {policies} admit in spec.pools of TenantQuota {tenant.name}, or {change}"
     )
 
 

@@ -4,8 +4,8 @@ A country is only ever an ISO 3166-1 alpha-2 code. Nothing here reads region nam
 `eu-de-muc` lies in Germany is said by the pool, never guessed from the text.
 
 The sets are data with a date. Membership changes by treaty, so a change is a new entry with
-a new date and a new test, not an edit that nobody notices. Adequacy decisions are no set:
-"data may be sent there" is not "data stays here".
+a new date and a new test, not an edit that nobody notices. Adequacy is a set of its own and in
+no other one: "data may be sent there" is not "data stays here".
 """
 
 from __future__ import annotations
@@ -60,30 +60,60 @@ class CountrySet:
     basis: str
     """What the membership rests on, for the reader of a report."""
 
+    @property
+    def version(self) -> str:
+        """Name and day, which together never change their meaning."""
+        return f"{self.name}@{self.since.isoformat()}"
 
-SETS: Final[Mapping[str, CountrySet]] = MappingProxyType(
-    {
-        "EU": CountrySet(
-            name="EU",
-            since=date(2020, 2, 1),
-            codes=_EU27,
-            basis="member states of the European Union after the withdrawal of GB",
-        ),
-        "EEA": CountrySet(
-            name="EEA",
-            since=date(2020, 2, 1),
-            codes=_EU27 | {"IS", "LI", "NO"},
-            basis="parties to the EEA Agreement; Svalbard (SJ) is outside of it",
-        ),
-        "EEA_CH": CountrySet(
-            name="EEA_CH",
-            since=date(2020, 2, 1),
-            codes=_EU27 | {"IS", "LI", "NO", "CH"},
-            basis="parties to the EEA Agreement, and Switzerland",
-        ),
-    }
+
+_ADEQUATE: Final = frozenset(
+    ["AD", "AR", "CA", "CH", "FO", "GB", "GG", "IL", "IM", "JE", "JP", "KR", "NZ", "UY"]
 )
-"""The sets that a policy may name."""
+
+_ALL: Final = (
+    CountrySet(
+        name="EU",
+        since=date(2020, 2, 1),
+        codes=_EU27,
+        basis="member states of the European Union after the withdrawal of GB",
+    ),
+    CountrySet(
+        name="EEA",
+        since=date(2020, 2, 1),
+        codes=_EU27 | {"IS", "LI", "NO"},
+        basis="parties to the EEA Agreement; Svalbard (SJ) is outside of it",
+    ),
+    CountrySet(
+        name="EEA_CH",
+        since=date(2020, 2, 1),
+        codes=_EU27 | {"IS", "LI", "NO", "CH"},
+        basis="parties to the EEA Agreement, and Switzerland",
+    ),
+    CountrySet(
+        name="ADEQUATE",
+        since=date(2021, 12, 17),
+        codes=_ADEQUATE,
+        basis="decisions under Article 45 GDPR up to that on KR; CA for commercial organisations",
+    ),
+    CountrySet(
+        name="ADEQUATE",
+        since=date(2026, 1, 26),
+        codes=_ADEQUATE | {"BR"},
+        basis="decisions under Article 45 GDPR up to that on BR, Decision (EU) 2026/179",
+    ),
+)
+"""Every set as it ever stood here, each name's versions in the order of their days.
+
+Adequacy holds for the importers that a decision names. US is in no version: its framework covers
+certified companies only, which a country code cannot say. BR is not in the EEA's yet.
+"""
+
+VERSIONS: Final[Mapping[str, CountrySet]] = MappingProxyType({each.version: each for each in _ALL})
+"""Sets by name and day, such as `EU@2020-02-01`: what a policy names to stay with a version."""
+SETS: Final[Mapping[str, CountrySet]] = MappingProxyType({each.name: each for each in _ALL})
+"""The sets by name alone: the newest version that this release knows."""
+SET_NAMES: Final = (*SETS, *VERSIONS)
+"""What a policy may write."""
 
 
 class UnknownCountryError(ValueError):
@@ -111,6 +141,18 @@ def hint(code: str) -> str | None:
     return f"write {upper}" if code != upper and upper in ISO_COUNTRIES else None
 
 
+def country_set(name: str) -> CountrySet:
+    """Return a set by its name, then the newest version, or by name and day.
+
+    Raises:
+        UnknownCountryError: there is none.
+    """
+    found = SETS.get(name) or VERSIONS.get(name)
+    if found is None:
+        raise UnknownCountryError(name, "one of the sets " + ", ".join(SET_NAMES))
+    return found
+
+
 def resolve(
     sets: Iterable[str], include: Iterable[str] = (), exclude: Iterable[str] = ()
 ) -> frozenset[str]:
@@ -120,7 +162,7 @@ def resolve(
     what somebody has ruled out.
 
     Args:
-        sets: names of country sets.
+        sets: names of country sets, with a day or without.
         include: codes allowed besides the sets.
         exclude: codes never allowed.
 
@@ -133,9 +175,7 @@ def resolve(
     """
     allowed: set[str] = set()
     for name in sets:
-        if name not in SETS:
-            raise UnknownCountryError(name, "one of the sets " + ", ".join(SETS))
-        allowed |= SETS[name].codes
+        allowed |= country_set(name).codes
     allowed.update(_checked(include))
     return frozenset(allowed.difference(_checked(exclude)))
 

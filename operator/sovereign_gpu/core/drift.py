@@ -36,6 +36,7 @@ class Cause(StrEnum):
     POLICY_NARROWED = "PolicyNarrowed"
     TENANT_REASSIGNED = "TenantReassigned"
     COUNTRY_NOT_ALLOWED = "CountryNotAllowed"
+    REQUIREMENT_NOT_MET = "RequirementNotMet"
 
 
 class Offence(NamedTuple):
@@ -86,13 +87,13 @@ def judge(state: State, tenant: str, node_name: str, before: Known | None) -> Of
         name
         for name in spec.policies
         if name in state.policies
-        and (place.pool is None or place.pool.country not in state.policies[name].countries)
+        and (place.pool is None or not residency.admits(state.policies[name], place.pool))
     )
     if not broken:
         return None
     cause, text, certain = place.cause, place.text, place.certain
     if place.pool is not None:
-        cause, text = _forbidden(spec, place.pool, broken, before)
+        cause, text = _forbidden(state, spec, place.pool, broken, before)
         text = f"node {node_name} is in pool {place.pool.name}: {text}"
         clash = state.clashes.get(place.pool.name)
         if clash:
@@ -129,10 +130,14 @@ def _outside(state: State, node: Node) -> _Place:
 
 
 def _forbidden(
-    tenant: Tenant, pool: Pool, broken: tuple[str, ...], before: Known | None
+    state: State, tenant: Tenant, pool: Pool, broken: tuple[str, ...], before: Known | None
 ) -> tuple[Cause, str]:
-    """Return why the country of a pool is not allowed, as far as the configuration tells."""
+    """Return why a pool is not admitted, as far as the configuration tells."""
     policy, country = broken[0], pool.country
+    if country in state.policies[policy].countries:
+        found = next(v for v in residency.verdicts(state.policies[policy], pool) if not v.holds)
+        text = f"policy {policy} requires {found.topic}: {found.message}"
+        return Cause.REQUIREMENT_NOT_MET, text
     known = before or Known({}, {}, {})
     old_pool = known.pools.get(pool.name)
     old_policy, old_tenant = known.policies.get(policy), known.tenants.get(tenant.name)

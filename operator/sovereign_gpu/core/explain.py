@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from sovereign_gpu.core.model import Pool, Reason, Resources, Share, Tenant, Wait
+from sovereign_gpu.core.sovereignty import Verdict
 
 _GIB = 1 << 30
 
@@ -63,12 +64,12 @@ def pool_absent(pool: str, clash: str | None) -> Wait:
     return Wait(Reason.NO_ELIGIBLE_POOL, f"GpuPool {pool} does not exist")
 
 
-def not_allowed(tenant: Tenant, pool: Pool) -> Wait:
-    """The pool lies outside the tenant's jurisdictions."""
+def not_allowed(pool: Pool, policy: str, verdict: Verdict) -> Wait:
+    """A policy of the tenant does not admit the pool."""
     return Wait(
         Reason.NO_ELIGIBLE_POOL,
-        f"GpuPool {pool.name} lies in {pool.country}, which the residency policies of tenant "
-        f"{tenant.name} ({', '.join(tenant.policies)}) do not allow",
+        f"DataResidencyPolicy {policy} does not admit GpuPool {pool.name}, which lies in "
+        f"{pool.country}: {verdict.topic}: {verdict.message}",
     )
 
 

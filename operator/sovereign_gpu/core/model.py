@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from sovereign_gpu.core.perimeter import OPEN, Perimeter
+from sovereign_gpu.core.sovereignty import Claim, Need
+
 
 class Reason(StrEnum):
     """Why a pod waits; the same word in status, metrics and messages."""
@@ -183,11 +186,8 @@ class Namespace:
 
     name: str
     tenant: str = ""
-    residency: str | None = None
-    regions: str | None = None
-    enforcement: str | None = None
-    warn_residency: str | None = None
-    warn_regions: str | None = None
+    marks: tuple[tuple[str, str], ...] = ()
+    """Its labels and annotations that the operator writes, sorted."""
     deleting: bool = False
 
 
@@ -227,6 +227,8 @@ class Pool:
     """Released pods without a controller that cannot be bound are deleted."""
     health: tuple[HealthRule, ...] = ()
     """Node conditions that make a node unusable, besides those every pool knows."""
+    claims: tuple[Claim, ...] = ()
+    """What it says of itself beyond its country, as it counts today."""
 
 
 class Share(NamedTuple):
@@ -272,6 +274,12 @@ class Policy:
 
     name: str
     countries: frozenset[str]
+    sets: tuple[str, ...] = ()
+    """The country sets with their days, for the reader of the status."""
+    needs: tuple[Need, ...] = ()
+    """What it asks of a pool beyond its country."""
+    perimeter: Perimeter = OPEN
+    """On which ways data may leave the namespaces."""
     enforced: bool = True
     evicts: bool = False
     """Pods that run where it no longer allows it are evicted, not only reported."""

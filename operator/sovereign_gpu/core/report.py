@@ -254,7 +254,7 @@ def policies(state: State, offences: Mapping[str, Offence]) -> dict[str, PolicyR
         if residency.stands_where_pool_says(state.nodes[name], state.pools[pool])
     )
     for policy in state.policies.values():
-        eligible = [pool for pool in in_force if pool.country in policy.countries]
+        eligible = [pool for pool in in_force if residency.admits(policy, pool)]
         reports[policy.name] = PolicyReport(
             pools=tuple(sorted(pool.name for pool in eligible)),
             nodes=sum(nodes_in[pool.name] for pool in eligible),

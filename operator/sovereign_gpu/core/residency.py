@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
-from sovereign_gpu.core import health
+from sovereign_gpu.core import health, perimeter, sovereignty
 from sovereign_gpu.core.matching import selects
 from sovereign_gpu.core.model import Node, Policy, Pool, Tenant
+from sovereign_gpu.core.sovereignty import Finding, Verdict
 from sovereign_gpu.names import (
+    CONTENTS_LABEL,
+    CONTENTS_RESTRICTED,
     ENFORCEMENT_LABEL,
     ENFORCEMENT_WARN,
     NODE_ALLOWED,
@@ -24,6 +27,7 @@ from sovereign_gpu.names import (
     TENANT_LABEL,
     WARN_REGIONS,
     WARN_RESIDENCY,
+    warn,
 )
 
 ANY_REGION = "*"
@@ -105,6 +109,39 @@ def stands_where_pool_says(node: Node, pool: Pool) -> bool:
     return shows_region(node, pool) and not health.replaced(node)
 
 
+def admits(policy: Policy, pool: Pool) -> bool:
+    """Whether the pool lies in an allowed country and meets all else that is asked, today."""
+    return pool.country in policy.countries and all(
+        sovereignty.verdict(need, pool.claims).holds for need in policy.needs
+    )
+
+
+def verdicts(policy: Policy, pool: Pool) -> tuple[Verdict, ...]:
+    """Return what the policy finds of the pool, one answer for each thing that it asks."""
+    allowed = pool.country in policy.countries
+    country = Verdict(
+        "country",
+        Finding.HOLDS if allowed else Finding.NOT_ALLOWED,
+        f"country {pool.country}"
+        if allowed
+        else f"found {pool.country}, allowed: {sovereignty.listed(policy.countries)}",
+    )
+    return (country, *(sovereignty.verdict(need, pool.claims) for need in policy.needs))
+
+
+def objection(tenant: Tenant, pool: Pool, policies: Mapping[str, Policy]) -> tuple[str, Verdict]:
+    """Return the first policy of the tenant that does not admit the pool, and why.
+
+    Raises:
+        LookupError: all of them admit it.
+    """
+    for name in enforced(tenant, policies):
+        for found in verdicts(policies[name], pool) if name in policies else ():
+            if not found.holds:
+                return name, found
+    raise LookupError(f"{tenant.name} may be in {pool.name}")
+
+
 def class_labels(node: Node, pool: Pool | None, policies: Iterable[Policy]) -> dict[str, str]:
     """Return the residency labels the node should carry, all others of that prefix being wrong."""
     if pool is None or not stands_where_pool_says(node, pool):
@@ -112,7 +149,7 @@ def class_labels(node: Node, pool: Pool | None, policies: Iterable[Policy]) -> d
     return {
         NODE_RESIDENCY_PREFIX + policy.name: NODE_ALLOWED
         for policy in policies
-        if pool.country in policy.countries
+        if admits(policy, pool)
     }
 
 
@@ -127,21 +164,20 @@ def missing(tenant: Tenant, policies: Mapping[str, Policy]) -> tuple[str, ...]:
 
 
 def allows(tenant: Tenant, pool: Pool, policies: Mapping[str, Policy]) -> bool:
-    """Whether every enforced policy of the tenant admits the pool's country."""
+    """Whether every enforced policy of the tenant admits the pool."""
     return all(
-        name in policies and pool.country in policies[name].countries
-        for name in enforced(tenant, policies)
+        name in policies and admits(policies[name], pool) for name in enforced(tenant, policies)
     )
 
 
 def regions(
     names: Collection[str], policies: Mapping[str, Policy], pools: Iterable[Pool]
 ) -> frozenset[str]:
-    """Return the regions of the pools in force that all named policies allow."""
+    """Return the regions of the pools in force that all named policies admit."""
     return frozenset(
         pool.region
         for pool in pools
-        if all(name in policies and pool.country in policies[name].countries for name in names)
+        if all(name in policies and admits(policies[name], pool) for name in names)
     )
 
 
@@ -150,11 +186,17 @@ def namespace_metadata(
 ) -> dict[str, str]:
     """Return label and annotations that the tenant's namespaces should carry."""
     deny = enforced(tenant, policies)
-    warn = tuple(name for name in tenant.policies if name not in deny)
+    warned = tuple(name for name in tenant.policies if name not in deny)
     allowed = ",".join(sorted(regions(deny, policies, pools))) if deny else ANY_REGION
     wanted = {TENANT_LABEL: tenant.name, RESIDENCY: ",".join(deny), REGIONS: allowed}
-    if warn:
+    told = perimeter.told([policies[n].perimeter for n in deny if n in policies])
+    wanted.update(told)
+    if perimeter.restricts_pods(told):
+        wanted[CONTENTS_LABEL] = CONTENTS_RESTRICTED
+    if warned:
         wanted[ENFORCEMENT_LABEL] = ENFORCEMENT_WARN
-        wanted[WARN_RESIDENCY] = ",".join(warn)
-        wanted[WARN_REGIONS] = ",".join(sorted(regions(warn, policies, pools)))
+        wanted[WARN_RESIDENCY] = ",".join(warned)
+        wanted[WARN_REGIONS] = ",".join(sorted(regions(warned, policies, pools)))
+        hints = perimeter.told([policies[name].perimeter for name in warned])
+        wanted.update({warn(key): value for key, value in hints.items()})
     return wanted

@@ -336,7 +336,7 @@ class State:
         if pool is None or name in self.clashes:
             return explain.pool_absent(name, self.clashes.get(name))
         if not residency.allows(tenant, pool, self.policies):
-            return explain.not_allowed(tenant, pool)
+            return explain.not_allowed(pool, *residency.objection(tenant, pool, self.policies))
         return None
 
     def _recharge(self, uids: Iterable[str]) -> None:

@@ -22,7 +22,8 @@ import kopf
 from sovereign_gpu import names
 from sovereign_gpu.cluster.errors import ClusterError
 from sovereign_gpu.cluster.session import Api, Credentials
-from sovereign_gpu.controller.registry import Kind, Registry
+from sovereign_gpu.controller.records import Kind
+from sovereign_gpu.controller.registry import Registry
 
 log = logging.getLogger(__name__)
 
