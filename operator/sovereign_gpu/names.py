@@ -43,6 +43,7 @@ CONTENTS_RESTRICTED: Final = "Restricted"
 REGISTRIES: Final = "sovereign-gpu.io/registries"
 STORAGE_CLASSES: Final = "sovereign-gpu.io/storage-classes"
 ATTRIBUTES_CLASSES: Final = "sovereign-gpu.io/attributes-classes"
+SNAPSHOT_CLASSES: Final = "sovereign-gpu.io/snapshot-classes"
 VOLUME_DRIVERS: Final = "sovereign-gpu.io/volume-drivers"
 ACCESS: Final = "sovereign-gpu.io/access"
 """Annotations with one list of words per policy; see `core.perimeter`."""
@@ -55,6 +56,7 @@ PERIMETER_ANNOTATIONS: Final = (
     REGISTRIES,
     STORAGE_CLASSES,
     ATTRIBUTES_CLASSES,
+    SNAPSHOT_CLASSES,
     VOLUME_DRIVERS,
     ACCESS,
     SERVICES,

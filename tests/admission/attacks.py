@@ -3,6 +3,7 @@
 An attack is written so that only its rule stands in the way: the mutation check takes the rule
 out and expects it to succeed. `unpatched` names parts of the mutating policy that are taken out
 for the attack, as if somebody had deleted them: some rules only check what those parts write.
+`connects` is for what opens connections: no kubelet answers here.
 `also` names a second rule that stands in the way of an attack, where defence is deep on purpose.
 """
 
@@ -26,6 +27,8 @@ class Attack:
     unpatched: str = ""
     warns: bool = False
     also: str = ""
+    connects: bool = False
+    """Success is a connection, which nothing here answers: only a refusal is one."""
 
 
 ATTACKS: list[Attack] = []

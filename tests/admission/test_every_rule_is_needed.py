@@ -14,7 +14,14 @@ import pytest
 
 from sovereign_gpu.admission.catalogue import CATALOGUE
 from sovereign_gpu.admission.manifests import manifests
-from tests.admission import attacks_change, attacks_create, attacks_place, policies
+from tests.admission import (
+    attacks_change,
+    attacks_create,
+    attacks_leave,
+    attacks_place,
+    attacks_warned,
+    policies,
+)
 from tests.admission.attacks import ATTACKS, Attack
 from tests.admission.effects import EFFECTS
 from tests.admission.variants import without_mutation, without_validation
@@ -27,11 +34,14 @@ if TYPE_CHECKING:
 
 assert attacks_change
 assert attacks_create
+assert attacks_leave
 assert attacks_place
+assert attacks_warned
 
 RULES = [rule.name for policy in CATALOGUE for rule in policy.validations]
 PARTS = [part.name for policy in CATALOGUE for part in policy.mutations]
 
+FORBIDDEN = 403
 Through = dict[str, list[str]]
 """Rule or part to what stood in the way although it was gone; empty is as it should be."""
 
@@ -69,6 +79,8 @@ def _obstacle(world: World, each: Attack) -> str:
     answer = each.act(world)
     if each.warns:
         return "".join(text for text in answer.warnings if each.rule in text)
+    if each.connects:
+        return answer.message if answer.status == FORBIDDEN else ""
     if each.also and f"denied request: {each.also}: found " in answer.message:
         return ""
     return "" if answer.ok else answer.message

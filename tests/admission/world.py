@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 HOME, AWAY = "eu-de-muc", "us-east-1"
 GOVERNED, FREE, WARNED, EXEMPT, CI = "acme-train", "free", "acme-old", "gpu-operator", "ci"
+STRICT = "acme-strict"
+"""As GOVERNED, with every way out restricted."""
 RESIDENCY_LABEL = names.NODE_RESIDENCY_PREFIX + "eu-only"
 MACHINE = "u0123456789abcdef"
 LIFT = {"op": "remove", "path": "/spec/schedulingGates"}
@@ -32,6 +34,51 @@ SETTINGS = Settings(
     known_resources=("rdma/hca", "nvidia.com/mig-1g.23gb"),
     allowed_host_paths=("/raid",),
 )
+LAB = "lab"
+"""A namespace without a tenant that somebody opened for administrative access to devices."""
+STRICTLY = {
+    names.REGISTRIES: "registry.invalid/;registry.example.eu/,registry.invalid/",
+    names.STORAGE_CLASSES: "eu-fast,eu-slow",
+    names.ATTRIBUTES_CLASSES: "eu-gold",
+    names.SNAPSHOT_CLASSES: "eu-daily",
+    names.VOLUME_DRIVERS: "csi.example.eu",
+    names.SERVICES: "",
+    names.NETWORKS: "192.0.2.0/24,2001:db8::/32",
+    names.REACHABLE: "ingress",
+    names.ACCESS: "DE,FR;DE",
+}
+"""What the namespace is told by policies that restrict everything."""
+_SNAPSHOTS = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {
+        "name": "volumesnapshots.snapshot.storage.k8s.io",
+        "annotations": {"api-approved.kubernetes.io": "unapproved, for tests"},
+    },
+    "spec": {
+        "group": "snapshot.storage.k8s.io",
+        "scope": "Namespaced",
+        "names": {
+            "kind": "VolumeSnapshot",
+            "plural": "volumesnapshots",
+            "singular": "volumesnapshot",
+        },
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "x-kubernetes-preserve-unknown-fields": True,
+                    }
+                },
+            }
+        ],
+    },
+}
+"""The kind that snapshot controllers bring; the API server has none of its own."""
 _RBAC = "rbac.authorization.k8s.io"
 
 
@@ -53,6 +100,7 @@ class World:
     admin: Client
     tenant: Client
     kubelet: Client
+    kubelet_abroad: Client
     pretender: Client
     """Named like a kubelet, but not in the group that NodeRestriction watches."""
     binder: Client
@@ -155,13 +203,15 @@ def build(rig: Rig, rbac: Iterable[dict[str, Any]]) -> World:
     _identities(admin)
     _namespaces(admin)
     admin.create(daemonsets_path(FREE), daemonset(pod(gpus=1), "older")).must()
-    grant_tenant(admin, "tenant-acme", [GOVERNED, FREE, WARNED])
+    grant_tenant(admin, "tenant-acme", [GOVERNED, FREE, WARNED, STRICT])
+    admin.apply(_SNAPSHOTS).must()
     home, away, bare, companion = _nodes(rig, admin)
     world = World(
         rig=rig,
         admin=admin,
         tenant=rig.client("tenant-acme"),
         kubelet=rig.client(KUBELET_PREFIX + home),
+        kubelet_abroad=rig.client(KUBELET_PREFIX + away),
         pretender=rig.client(KUBELET_PREFIX + "pretender", groups=["pretenders"]),
         binder=rig.client("direct-binder"),
         scheduler=rig.client("system:kube-scheduler"),
@@ -181,15 +231,38 @@ def populate(world: World) -> None:
     """Pods to attack, made with the policies in force, as tenants make them."""
     gated = pod("gated", gpus=1)
     world.tenant.create(pods_path(GOVERNED), gated).must()
-    for namespace in (GOVERNED, FREE, WARNED):
+    for namespace in (GOVERNED, FREE, WARNED, STRICT):
         waiting = pod("unbound", schedulerName="nobody")
         world.tenant.create(pods_path(namespace), waiting).must()
+    for namespace in (STRICT, WARNED):
+        _claimed(world, namespace)
+    ours = network_policy(names.EGRESS_POLICY, [])
+    ours |= {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}
+    ours["metadata"]["namespace"] = STRICT
+    world.operator.apply(ours).must()
     world.tenant.create(pods_path(GOVERNED), pod("running", gpus=1)).must()
     world.admin.patch(f"{pods_path(GOVERNED)}/running", [LIFT]).must()
     world.admin.wait(
         f"{pods_path(GOVERNED)}/running", lambda body: body["status"]["phase"] == "Running", 60
     )
     world.admin.create(pods_path("kube-system"), pod("infra", schedulerName="nobody")).must()
+
+
+def _claimed(world: World, namespace: str) -> None:
+    """Make a claim with its volume: of a bound one the attributes may be changed."""
+    world.tenant.create(claims_path(namespace), volume_claim("claimed", "eu-fast")).must()
+    reference = {"kind": "PersistentVolumeClaim", "name": "claimed", "namespace": namespace}
+    spec = {
+        "storageClassName": "eu-fast",
+        "accessModes": ["ReadWriteOnce"],
+        "capacity": {"storage": "1Gi"},
+        "claimRef": reference,
+        "csi": {"driver": "csi.example.eu", "volumeHandle": namespace},
+    }
+    body = {"metadata": {"name": f"claimed-{namespace}"}, "spec": spec}
+    world.admin.create("/api/v1/persistentvolumes", body).must()
+    path = f"{claims_path(namespace)}/claimed"
+    world.admin.wait(path, lambda found: found["status"]["phase"] == "Bound")
 
 
 def _identities(admin: Client) -> None:
@@ -233,6 +306,14 @@ def _identities(admin: Client) -> None:
         ).must()
     admin.apply(
         {
+            "apiVersion": "node.k8s.io/v1",
+            "kind": "RuntimeClass",
+            "metadata": {"name": "nvidia"},
+            "handler": "nvidia",
+        }
+    ).must()
+    admin.apply(
+        {
             "apiVersion": "scheduling.k8s.io/v1",
             "kind": "PriorityClass",
             "metadata": {"name": "preempting"},
@@ -249,11 +330,14 @@ def _namespaces(admin: Client) -> None:
         names.REGIONS: "*",
         names.WARN_RESIDENCY: "eu-only",
         names.WARN_REGIONS: HOME,
+        **{names.warn(key): value for key, value in STRICTLY.items()},
     }
     for name, labels, notes in (
+        (STRICT, tenant | {names.CONTENTS_LABEL: names.CONTENTS_RESTRICTED}, deny | STRICTLY),
         (GOVERNED, tenant, deny),
         (WARNED, tenant | {names.ENFORCEMENT_LABEL: names.ENFORCEMENT_WARN}, warn),
         (FREE, {}, {}),
+        (LAB, {"resource.kubernetes.io/admin-access": "true"}, {}),
         (EXEMPT, {}, {}),
         (CI, {}, {}),
     ):
@@ -273,6 +357,25 @@ def _nodes(rig: Rig, admin: Client) -> tuple[str, str, str, str]:
     bare = {"metadata": {"name": "bare"}}
     admin.create("/api/v1/nodes", bare).must()
     return home, away, "bare", companion
+
+
+def claims_path(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/persistentvolumeclaims"
+
+
+def network_policies_path(namespace: str) -> str:
+    return f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"
+
+
+def volume_claim(name: str, kind: str | None, **spec: Any) -> dict[str, Any]:
+    named = {} if kind is None else {"storageClassName": kind}
+    wanted = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    return {"metadata": {"name": name}, "spec": wanted | named | spec}
+
+
+def network_policy(name: str, egress: list[dict[str, Any]]) -> dict[str, Any]:
+    spec = {"podSelector": {}, "policyTypes": ["Egress"], "egress": egress}
+    return {"metadata": {"name": name}, "spec": spec}
 
 
 def documents(text: str) -> list[dict[str, Any]]:

@@ -77,7 +77,12 @@ def test_default_settings_are_the_default_values() -> None:
     assert values["serviceAccount"]["name"] == defaults.service_account
 
 
-LOOKED_AT_ONCE = {"sovereign-gpu-pod-status", "sovereign-gpu-node"}
+LOOKED_AT_ONCE = {
+    "sovereign-gpu-node",
+    "sovereign-gpu-pod-contents",
+    "sovereign-gpu-pod-contents-warning",
+    "sovereign-gpu-pod-status",
+}
 """Policies on status writes, of which nearly all are of no concern."""
 
 

@@ -28,14 +28,6 @@ from sovereign_gpu.admission.model import (
 _REGION: Final = Variable("region", 'object.metadata.?labels[?$REGION].orValue("")')
 
 
-def _regions(annotation: str) -> Variable:
-    return Variable(
-        "regions",
-        f"namespaceObject.metadata.?annotations[?{annotation}]"
-        '.orValue("").split(",").filter(r, r != "")',
-    )
-
-
 _WHERE: Final = '"node " + object.target.?name.orValue("") + " in region " + variables.region'
 
 PODS_BINDING: Final = Policy(
@@ -53,7 +45,7 @@ PODS_BINDING: Final = Policy(
             ".filter(k, k.startsWith($OURS))",
         ),
         _REGION,
-        _regions("$REGIONS"),
+        cel.regions("$REGIONS"),
     ),
     validations=(
         Validation(
@@ -123,7 +115,7 @@ WARNING: Final = Policy(
     scope=Scope.WARNED,
     variables=(
         _REGION,
-        _regions("$WARN_REGIONS"),
+        cel.regions("$WARN_REGIONS"),
         Variable(
             "warned",
             'namespaceObject.metadata.?annotations[?$WARN_RESIDENCY].orValue("")',

@@ -5,15 +5,21 @@ from __future__ import annotations
 from typing import Final
 
 from sovereign_gpu.admission import (
+    access,
     binding,
+    claims,
+    contents,
     daemonset,
     eviction,
     namespace,
+    network,
     node,
     pod_create,
     pod_patch,
     pod_update,
     pod_warning,
+    service,
+    storage,
 )
 
 CATALOGUE: Final = (
@@ -27,8 +33,23 @@ CATALOGUE: Final = (
     binding.PODS_BINDING,
     binding.LEGACY,
     daemonset.POLICY,
+    claims.CLAIMS,
+    claims.TEMPLATES,
+    contents.POLICY,
+    storage.CLAIMS,
+    storage.SNAPSHOTS,
+    service.SERVICES,
+    service.ENDPOINTS,
+    network.POLICY,
+    access.POLICY,
     node.POLICY,
     namespace.POLICY,
     pod_warning.POLICY,
     binding.WARNING,
+    contents.WARNING,
+    storage.CLAIMS_WARNING,
+    storage.SNAPSHOTS_WARNING,
+    service.SERVICES_WARNING,
+    service.ENDPOINTS_WARNING,
+    access.WARNING,
 )

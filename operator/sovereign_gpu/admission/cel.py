@@ -23,8 +23,11 @@ _STRINGS: Final = {
     "TENANT": names.TENANT_LABEL,
     "RESIDENCY": names.RESIDENCY,
     "REGIONS": names.REGIONS,
+    "ENFORCEMENT": names.ENFORCEMENT_LABEL,
+    "WARN": names.ENFORCEMENT_WARN,
     "WARN_RESIDENCY": names.WARN_RESIDENCY,
     "WARN_REGIONS": names.WARN_REGIONS,
+    "EGRESS_POLICY": names.EGRESS_POLICY,
     "POOL": names.NODE_POOL_LABEL,
     "MACHINE": names.NODE_MACHINE_LABEL,
     "NODE_RESIDENCY": names.NODE_RESIDENCY_PREFIX,
@@ -93,6 +96,12 @@ POLICIES: Final = Variable(
     "policies",
     'namespaceObject.metadata.?annotations[?$RESIDENCY].orValue("").split(",").filter(p, p != "")',
 )
+CONTAINED: Final = Variable(
+    # Where all policies only warn, what they would refuse is warned of and let through.
+    "contained",
+    "variables.governed && (variables.policies.size() > 0"
+    ' || namespaceObject.metadata.?labels[?$ENFORCEMENT].orValue("") != $WARN)',
+)
 KUBELET: Final = Variable(
     # Name and group together are what NodeRestriction holds to its own node.
     "kubelet",
@@ -105,6 +114,33 @@ MAY_RELEASE: Final = Variable("mayRelease", right(*names.RIGHT_RELEASE))
 MAY_ENROL: Final = Variable("mayEnrol", right(*names.RIGHT_ENROL))
 MAY_BIND: Final = Variable("mayBind", right(*names.RIGHT_BIND))
 MAY_ASSIGN: Final = Variable("mayAssign", right(*names.RIGHT_ASSIGN))
+
+
+def regions(annotation: str) -> Variable:
+    """The regions that an annotation of the namespace lists."""
+    return Variable(
+        "regions",
+        f"namespaceObject.metadata.?annotations[?{annotation}]"
+        '.orValue("").split(",").filter(r, r != "")',
+    )
+
+
+def annotation(name: str) -> str:
+    """CEL: an annotation of the namespace as an optional string."""
+    return f"namespaceObject.metadata.?annotations[?{json.dumps(name)}]"
+
+
+def lists(name: str) -> str:
+    """CEL: an annotation of `core.perimeter` as a list of lists of words; none if it is missing."""
+    return (
+        f'{annotation(name)}.hasValue() ? {annotation(name)}.value().split(";")'
+        '.map(l, l.split(",").filter(w, w != "")) : []'
+    )
+
+
+def words(variable: str) -> str:
+    """CEL: what a variable made with `lists` allows, for a message."""
+    return f'{variable}.map(l, l.size() == 0 ? "none" : l.join(", ")).join("; and of ")'
 
 
 def pod_variables(spec: str) -> tuple[Variable, ...]:

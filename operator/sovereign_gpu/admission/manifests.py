@@ -93,8 +93,13 @@ def binding_manifest(policy: Policy, exempt: list[str] | str) -> dict[str, Any]:
         expressions: list[dict[str, Any]] = [
             {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": exempt}
         ]
-        if policy.scope in {Scope.GOVERNED, Scope.WARNED}:
+        if policy.scope is not Scope.NOT_EXEMPT:
             expressions.append({"key": names.TENANT_LABEL, "operator": "Exists"})
+        if policy.scope is Scope.RESTRICTED:
+            restricted = [names.CONTENTS_RESTRICTED]
+            expressions.append(
+                {"key": names.CONTENTS_LABEL, "operator": "In", "values": restricted}
+            )
         if policy.scope is Scope.WARNED:
             # Each policy that is evaluated costs the API server: elsewhere these are not.
             warned = [names.ENFORCEMENT_WARN]

@@ -18,6 +18,7 @@ class Scope(Enum):
     EVERYWHERE = "every namespace, also the exempt ones"
     NOT_EXEMPT = "every namespace but the exempt ones"
     GOVERNED = "namespaces with a tenant, but never the exempt ones"
+    RESTRICTED = "governed namespaces whose policies restrict images or volumes"
     WARNED = "governed namespaces with policies that only warn"
 
 

@@ -13,6 +13,7 @@ from sovereign_gpu.admission.model import Match, Policy, Scope, Validation, Vari
 _LABELS: Final = ("variables.labels", "variables.oldLabels")
 _ANNOTATIONS: Final = ("variables.annotations", "variables.oldAnnotations")
 _OURS: Final = "k.startsWith($OURS)"
+_ADMIN: Final = 'k == "resource.kubernetes.io/admin-access"'
 _OTHERS: Final = "!k.startsWith($OURS)"
 
 POLICY: Final = Policy(
@@ -60,6 +61,14 @@ POLICY: Final = Policy(
             " || variables.labels[?$TENANT] == variables.oldLabels[?$TENANT]",
             '"a tenant for the exempt namespace " + object.metadata.name',
             "tenants in namespaces that the chart does not exempt",
+        ),
+        Validation(
+            "namespace-admin-access",
+            f"object.metadata.name in $exemptNamespaces || !{cel.changed(*_LABELS, _ADMIN)}"
+            " || variables.mayAssign",
+            '"the label resource.kubernetes.io/admin-access changed by "'
+            " + request.userInfo.username",
+            "administrative access to devices in exempt namespaces only",
         ),
         Validation(
             "operator-namespace",

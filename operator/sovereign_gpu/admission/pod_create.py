@@ -28,6 +28,15 @@ DEVICE_ENV: Final = (
 )
 """Variables by which the NVIDIA container runtime hands out devices nobody asked for."""
 
+DEVICE_ANNOTATIONS: Final = (
+    "cdi.k8s.io/",
+    "devices.nri.io",
+    "devices.noderesource.dev/",
+    "io.kubernetes.cri-o.Devices",
+    "io.kubernetes.cri-o.umask",
+)
+"""Beginnings of annotations by which container runtimes hand out devices."""
+
 RUNTIME_CAPABILITIES: Final = ("ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO", "SYS_PTRACE", "BPF")
 """Capabilities that amount to privileged: they reach devices or lift the device filter."""
 
@@ -71,6 +80,12 @@ _DEVICE_ENV: Final = Variable(
     '.filter(s, s != "")',
 )
 
+_DEVICE_ANNOTATIONS: Final = Variable(
+    "deviceAnnotations",
+    f"variables.annotations.map(k, k).filter(k, {json.dumps(DEVICE_ANNOTATIONS)}"
+    ".exists(p, k.startsWith(p)))",
+)
+
 _HOST_PATHS: Final = Variable(
     "foreignHostPaths",
     """object.spec.?volumes.orValue([]).filter(v, has(v.hostPath) && !$hostPaths.exists(p,
@@ -81,6 +96,7 @@ _HOST_PATHS: Final = Variable(
 def privileged(containers: str) -> str:
     """CEL: the containers of a list that reach the host's devices, each as a text."""
     return f"""{containers}.filter(c, c.?securityContext.?privileged.orValue(false)
+  || c.?securityContext.?windowsOptions.?hostProcess.orValue(false)
   || c.?securityContext.?capabilities.?add.orValue([]).exists(a,
     a.upperAscii().replace("CAP_", "") in {json.dumps(RUNTIME_CAPABILITIES)})).map(c, c.name)"""
 
@@ -191,6 +207,16 @@ _PLACE: Final = (
         'variables.policies.join(", ")',
     ),
     Validation(
+        # It runs whatever we say; but in a tenant's namespace abroad it would be handed the traffic
+        # of the tenant's Services. The API server itself fills in the region of the named node.
+        "static-pod-region",
+        '!variables.governed || !variables.kubelet || "*" in variables.regions'
+        ' || variables.labels[?$REGION].orValue("") in variables.regions',
+        '"a static pod on a node in region " + variables.labels[?$REGION].orValue("unknown")',
+        "static pods in tenants' namespaces on nodes in regions ",
+        'variables.regions.size() == 0 ? "none" : variables.regions.join(", ")',
+    ),
+    Validation(
         "location-labels",
         _TENANT + "!($REGION in variables.labels) && !($ZONE in variables.labels)",
         '"topology.kubernetes.io labels on a new pod"',
@@ -206,33 +232,70 @@ _PLACE: Final = (
     ),
 )
 
-_HOST: Final = (
+# Where all policies only warn, `pod_warning` says what these would refuse.
+_CONTAINED: Final = "variables.trusted || !variables.contained || "
+
+HOST: Final = (
     Validation(
         "device-env",
-        _TENANT + "variables.deviceEnv.size() == 0",
+        _CONTAINED + "variables.deviceEnv.size() == 0",
         'variables.deviceEnv.join(" ")',
         "GPUs through nvidia.com/gpu in limits only",
     ),
     Validation(
+        "device-annotation",
+        _CONTAINED + "variables.deviceAnnotations.size() == 0",
+        '"annotation " + variables.deviceAnnotations.join(", ")',
+        "GPUs through nvidia.com/gpu in limits only",
+    ),
+    Validation(
+        "runtime-class",
+        _CONTAINED + "variables.gpu"
+        ' || !object.spec.?runtimeClassName.orValue("").startsWith("nvidia")',
+        '"runtime class " + object.spec.?runtimeClassName.orValue("") + " without a GPU"',
+        "runtime classes of NVIDIA for pods that ask for nvidia.com/gpu only",
+    ),
+    Validation(
         "host-path",
-        _TENANT + "variables.foreignHostPaths.size() == 0",
+        _CONTAINED + "variables.foreignHostPaths.size() == 0",
         '"hostPath " + variables.foreignHostPaths.join(", ")',
         "hostPath volumes only below: ",
         '$hostPaths.size() == 0 ? "none" : $hostPaths.join(", ")',
     ),
     Validation(
         "privileged",
-        _TENANT + "variables.privileged.size() == 0",
+        _CONTAINED + "variables.privileged.size() == 0",
         '"privileged, or a capability that amounts to it, in container "'
         ' + variables.privileged.join(", ")',
         "unprivileged containers without " + ", ".join(RUNTIME_CAPABILITIES),
     ),
     Validation(
         "host-namespaces",
-        _TENANT + "variables.hostNamespaces.size() == 0",
+        _CONTAINED + "variables.hostNamespaces.size() == 0",
         'variables.hostNamespaces.join(", ")',
         "the pod's own network, process and IPC namespaces",
     ),
+)
+
+HOST_VARIABLES: Final = (
+    Variable(
+        "hostNamespaces",
+        '(object.spec.?hostNetwork.orValue(false) ? ["hostNetwork"] : [])'
+        ' + (object.spec.?hostPID.orValue(false) ? ["hostPID"] : [])'
+        ' + (object.spec.?hostIPC.orValue(false) ? ["hostIPC"] : [])'
+        " + (object.spec.?securityContext.?windowsOptions.?hostProcess.orValue(false)"
+        ' ? ["hostProcess"] : [])',
+    ),
+    Variable("privileged", privileged("variables.containers")),
+    _DEVICE_ENV,
+    _DEVICE_ANNOTATIONS,
+    _HOST_PATHS,
+)
+"""What `HOST` reads of a pod, besides `cel.META` and `cel.pod_variables`."""
+
+TRUSTED: Final = Variable(
+    "trusted",
+    "variables.kubelet || (!variables.governed && request.userInfo.username in $exemptUsers)",
 )
 
 POLICY: Final = Policy(
@@ -247,11 +310,9 @@ POLICY: Final = Policy(
         cel.MAY_BIND,
         *cel.META,
         *cel.pod_variables("object.spec"),
-        Variable(
-            "trusted",
-            "variables.kubelet || "
-            "(!variables.governed && request.userInfo.username in $exemptUsers)",
-        ),
+        cel.CONTAINED,
+        TRUSTED,
+        cel.regions("$REGIONS"),
         Variable("gated", "object.spec.?schedulingGates.orValue([]).exists(g, g.name == $GATE)"),
         Variable(
             "unknown",
@@ -263,19 +324,11 @@ POLICY: Final = Policy(
             " c.?resources.?limits[?$GPU]].exists(q, q.hasValue()"
             ' && !quantity(string(q.value())).isGreaterThan(quantity("0")))).map(c, c.name)',
         ),
-        Variable(
-            "hostNamespaces",
-            '(object.spec.?hostNetwork.orValue(false) ? ["hostNetwork"] : [])'
-            ' + (object.spec.?hostPID.orValue(false) ? ["hostPID"] : [])'
-            ' + (object.spec.?hostIPC.orValue(false) ? ["hostIPC"] : [])',
-        ),
-        Variable("privileged", privileged("variables.containers")),
         _TOLERATIONS,
         _SELECTORS,
         _AFFINITY,
         _METADATA,
-        _DEVICE_ENV,
-        _HOST_PATHS,
+        *HOST_VARIABLES,
     ),
-    validations=_ANYWHERE + _COUNTING + _PLACE + _HOST,
+    validations=_ANYWHERE + _COUNTING + _PLACE + HOST,
 )

@@ -17,11 +17,12 @@ from typing import Final
 
 from sovereign_gpu.admission import cel
 from sovereign_gpu.admission.model import Match, Policy, Scope, Validation, Variable
-from sovereign_gpu.admission.pod_create import DEVICE_ENV, privileged
+from sovereign_gpu.admission.pod_create import DEVICE_ANNOTATIONS, DEVICE_ENV, privileged
 
 _OURS: Final = "k.startsWith($OURS)"
 _OTHERS: Final = "!k.startsWith($OURS)"
 _PLACE: Final = "k == $REGION || k == $ZONE"
+_DEVICE: Final = f"{json.dumps(DEVICE_ANNOTATIONS)}.exists(p, k.startsWith(p))"
 _LABELS: Final = ("variables.labels", "variables.oldLabels")
 _ANNOTATIONS: Final = ("variables.annotations", "variables.oldAnnotations")
 
@@ -60,6 +61,8 @@ _VARIABLES: Final = (
 )
 
 _CHANGE_VARIABLES: Final = (
+    cel.POLICIES,
+    cel.CONTAINED,
     Variable(
         "released",
         "oldObject.spec.?schedulingGates.orValue([]).exists(g, g.name == $GATE)"
@@ -116,6 +119,12 @@ CHANGES: Final = Policy(
             "variables.exempt || variables.addedTolerations.size() == 0 || variables.mayRelease",
             '"a toleration added for " + variables.addedTolerations.join(", ")',
             "the tolerations that the pod was created with",
+        ),
+        Validation(
+            "device-annotation-update",
+            f"variables.exempt || !variables.contained || !{cel.changed(*_ANNOTATIONS, _DEVICE)}",
+            f'"an annotation that hands out devices {_BY}',
+            "the annotations of the container runtime that the pod was created with",
         ),
         Validation(
             "release-spec",

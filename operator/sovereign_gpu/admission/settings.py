@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 COUNTED_RESOURCES: Final = ("cpu", "memory", "ephemeral-storage", names.GPU_RESOURCE)
 """What governed pods may always ask for, besides `hugepages-*`."""
 
+ENDPOINT_USERS: Final = (
+    "system:kube-controller-manager",
+    "system:serviceaccount:kube-system:endpoint-controller",
+    "system:serviceaccount:kube-system:endpointslice-controller",
+    "system:serviceaccount:kube-system:endpointslicemirroring-controller",
+)
+"""Kubernetes' own writers of endpoints."""
+
 DEFAULT_EXEMPT: Final = ("kube-system", "kube-public", "kube-node-lease", "gpu-operator")
 
 
@@ -35,6 +43,8 @@ class Settings:
         known_resources: What governed pods may ask for beyond `COUNTED_RESOURCES`.
         allowed_host_paths: Host directories that governed pods may mount, with all below.
         gpu_taint: Taint key of GPU nodes.
+        endpoint_users: Who may write endpoints in tenants' namespaces.
+        country_claim: Key of the user's extra attributes that names the country of a person.
     """
 
     namespace: str = "sovereign-gpu-system"
@@ -45,6 +55,8 @@ class Settings:
     known_resources: tuple[str, ...] = ()
     allowed_host_paths: tuple[str, ...] = ()
     gpu_taint: str = names.GPU_TAINT
+    endpoint_users: tuple[str, ...] = ENDPOINT_USERS
+    country_claim: str = "sovereign-gpu.io/country"
 
     @property
     def operator_user(self) -> str:
@@ -62,6 +74,8 @@ class Settings:
             "knownResources": _list([*COUNTED_RESOURCES, *self.known_resources]),
             "hostPaths": _list(self.allowed_host_paths),
             "gpuTaint": json.dumps(self.gpu_taint),
+            "endpointUsers": _list(self.endpoint_users),
+            "countryClaim": json.dumps(self.country_claim),
         }
 
 
@@ -81,5 +95,7 @@ HELM_LITERALS: Final = {
     "knownResources": "{{ concat (list " + _COUNTED + ") " + _VALUES + "knownResources | toJson }}",
     "hostPaths": "{{ " + _VALUES + "allowedHostPaths | toJson }}",
     "gpuTaint": "{{ " + _VALUES + "gpuTaint | toJson }}",
+    "endpointUsers": "{{ " + _VALUES + "endpointUsers | toJson }}",
+    "countryClaim": "{{ " + _VALUES + "countryClaim | toJson }}",
 }
 """The same placeholders as the chart fills them in."""

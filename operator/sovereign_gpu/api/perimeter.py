@@ -80,6 +80,11 @@ class Storage(Spec):
         Field(max_length=32, description="VolumeAttributesClasses that claims may name."),
         Unique(),
     ] = ()
+    snapshot_classes: Annotated[
+        tuple[ClassName, ...],
+        Field(max_length=32, description="VolumeSnapshotClasses that VolumeSnapshots may name."),
+        Unique(),
+    ] = ()
     drivers: Annotated[
         tuple[ClassName, ...],
         Field(

@@ -90,6 +90,7 @@ def _perimeter(model: DataResidencyPolicySpec) -> Perimeter:
         registries=frozenset(registries.allowed) if registries else None,
         classes=frozenset(storage.classes) if storage else None,
         attributes_classes=frozenset(storage.attributes_classes) if storage else None,
+        snapshot_classes=frozenset(storage.snapshot_classes) if storage else None,
         drivers=frozenset(storage.drivers) if storage else None,
         openings=frozenset(model.services.allow),
         networks=frozenset(egress.networks) if egress else None,

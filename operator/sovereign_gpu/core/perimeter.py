@@ -31,6 +31,8 @@ class Perimeter:
     """StorageClasses."""
     attributes_classes: frozenset[str] | None = None
     """VolumeAttributesClasses."""
+    snapshot_classes: frozenset[str] | None = None
+    """VolumeSnapshotClasses."""
     drivers: frozenset[str] | None = None
     """CSI drivers of volumes in a pod."""
     openings: frozenset[str] = frozenset()
@@ -59,6 +61,7 @@ _LISTS: Final[dict[str, Callable[[Perimeter], frozenset[str] | None]]] = {
     names.REGISTRIES: lambda each: each.registries,
     names.STORAGE_CLASSES: lambda each: each.classes,
     names.ATTRIBUTES_CLASSES: lambda each: each.attributes_classes,
+    names.SNAPSHOT_CLASSES: lambda each: each.snapshot_classes,
     names.VOLUME_DRIVERS: lambda each: each.drivers,
     names.ACCESS: lambda each: each.access,
 }
