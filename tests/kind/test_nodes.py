@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FLAGS = "/var/lib/kubelet/kubeadm-flags.env"
 LABELS = (names.REGION_LABEL, names.ZONE_LABEL)
 UNLABELLED = "; ".join(f's|{label}=[^,"]*,\\?||' for label in LABELS)
+NETWORK = "/etc/cni/net.d/10-containerd-net.conflist"
 AFTER_JOIN = 120.0
 
 
@@ -25,6 +26,10 @@ def _join(world: World, node: str) -> None:
     """Take a node out of the cluster and let its kubelet register it anew."""
     world.cluster.on_node(node, "systemctl", "stop", "kubelet")
     world.admin.delete(f"/api/v1/nodes/{node}").must()
+    if world.cluster.running().own:
+        # It is given other addresses for its pods, and keeps the network settings that it has.
+        world.cluster.on_node(node, "rm", "-f", NETWORK)
+        world.cluster.on_node(node, "systemctl", "restart", "containerd")
     world.cluster.on_node(node, "systemctl", "start", "kubelet")
     world.cluster.wait_ready(AFTER_JOIN)
     world.cluster.route()
