@@ -129,7 +129,7 @@ class OperatorProcess:
         """Start the process; with `wait`, until it is ready."""
         self._port, self._read_port = _free_port(), _free_port()
         kubeconfig = self._rig.service_account_kubeconfig(NAMESPACE, NAME)
-        environment = {**os.environ, "PYTHONPATH": str(TREE / "operator")}
+        environment = {**os.environ, **self._told(), "PYTHONPATH": str(TREE / "operator")}
         command = [
             *(sys.executable, "-m", "sovereign_gpu", "operator", "--kubeconfig", str(kubeconfig)),
             *("--listen", f"127.0.0.1:{self._port}"),
@@ -172,6 +172,15 @@ class OperatorProcess:
         """End it."""
         if self._process is not None and self._process.poll() is None:
             self.terminate()
+
+    def _told(self) -> dict[str, str]:
+        """Return what the chart's Deployment tells its container in plain words."""
+        path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{NAME}"
+        found = self._rig.client(users.PLATFORM_ADMIN).get(path).must()
+        variables = found["spec"]["template"]["spec"]["containers"][0]["env"]
+        own = ("SOVEREIGN_GPU_LISTEN", "SOVEREIGN_GPU_READ_API")
+        told = {each["name"]: each["value"] for each in variables if "value" in each}
+        return {key: value for key, value in told.items() if key not in own}
 
     def _end(self, number: signal.Signals, seconds: float) -> int:
         if self._process is None:

@@ -24,12 +24,15 @@ from sovereign_gpu.cluster.errors import ConfigurationError
 from sovereign_gpu.cluster.informer import Informer
 from sovereign_gpu.cluster.kinds import NAMESPACES, NODES, PODS
 from sovereign_gpu.cluster.lease import Lease, LeaseLostError
+from sovereign_gpu.cluster.observed import EGRESS_POLICIES
 from sovereign_gpu.cluster.session import Api, load_credentials
 from sovereign_gpu.cluster.store import Store
 from sovereign_gpu.cluster.writer import Writer
 from sovereign_gpu.controller.drift import Drift
+from sovereign_gpu.controller.egress import EgressPolicies
 from sovereign_gpu.controller.events import Events
 from sovereign_gpu.controller.evictions import Evictions
+from sovereign_gpu.controller.guards import guards
 from sovereign_gpu.controller.loop import Controller, Stores
 from sovereign_gpu.controller.marks import Marks
 from sovereign_gpu.controller.policystatus import PolicyStatus
@@ -101,7 +104,9 @@ class Operator:
         events = Events(writer, self._lease.holder)
         evictions = Evictions(engine, writer, events)
         drift, unbound = Drift(Judge(engine), evictions), Unbound(engine, evictions)
-        policies = PolicyStatus(engine, drift)
+        watch = guards(self._api, settings.admission, events, self._wake)
+        policies = PolicyStatus(engine, drift, watch.sentence)
+        packets = Informer(self._api, EGRESS_POLICIES, Store(self._wake))
         maker = StatusMaker(engine, unbound, marks, lambda: self._controller.started, policies)
         self._controller = Controller(
             engine=engine,
@@ -113,6 +118,8 @@ class Operator:
             unbound=unbound,
             waits=Waits(engine, writer),
             reports=Reports(registry, writer, maker, events),
+            egress=EgressPolicies(engine, writer, packets.store),
+            guards=watch,
             writer=writer,
             metrics=metrics,
             wake=self._wake,
@@ -120,6 +127,7 @@ class Operator:
                 Informer(self._api, NAMESPACES, stores.namespaces),
                 Informer(self._api, NODES, stores.nodes),
                 Informer(self._api, PODS, stores.pods),
+                packets,
             ),
             resources_read=asyncio.Event(),
         )
@@ -133,6 +141,7 @@ class Operator:
         metrics.violations_total = lambda: policies.violations_total
         metrics.drift = drift
         metrics.unbound = unbound
+        metrics.guards = watch
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT (0) or until the lease is lost (1).
@@ -211,6 +220,8 @@ class Operator:
             group.create_task(self._hold())
             for informer in self._controller.informers:
                 group.create_task(informer.run())
+            for guard in self._controller.guards.informers:
+                group.create_task(guard.run())
             group.create_task(
                 resources.resync(
                     self._api, self._controller.registry, self._controller.resources_read

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sovereign_gpu import __version__
+from sovereign_gpu.admission.settings import Settings as Admission
+from sovereign_gpu.admission.settings import from_json
 from sovereign_gpu.cluster.errors import ConfigurationError
 
 _LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -37,6 +39,8 @@ class Settings:
     """Seconds in which the memory of past borrowing halves."""
     read_api: tuple[str, int] | None = None
     """Host and port; None: off."""
+    admission: Admission | None = None
+    """What the chart rendered the admission policies with; None: they are not watched."""
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
@@ -74,6 +78,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         "168",
         "how fast past borrowing is forgotten between tenants; 0.01 to 8760",
     )
+    flag("admission", "", "values of the chart's admission policies, as JSON; empty: not watched")
     flag("log-level", "info", "one of " + ", ".join(_LOG_LEVELS))
     found = parser.parse_args(arguments)
     host, port = _address("listen", found.listen)
@@ -90,6 +95,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         half_life=3600
         * _number("fair-share-half-life-hours", found.fair_share_half_life_hours, 0.01, 8760),
         read_api=_address("read-api", found.read_api) if found.read_api else None,
+        admission=_admission(found.admission) if found.admission else None,
     )
 
 
@@ -100,6 +106,15 @@ def _address(name: str, text: str) -> tuple[str, int]:
             f"--{name}: found {text!r}, allowed HOST:PORT with a port to 65535"
         )
     return host.strip("[]"), int(port)
+
+
+def _admission(text: str) -> Admission:
+    try:
+        return from_json(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--admission: found {text[:80]!r}, allowed the values that the chart writes: {error}"
+        ) from error
 
 
 def _word(name: str, text: str) -> str:

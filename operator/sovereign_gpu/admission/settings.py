@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sovereign_gpu import names
 
@@ -77,6 +77,22 @@ class Settings:
             "endpointUsers": _list(self.endpoint_users),
             "countryClaim": json.dumps(self.country_claim),
         }
+
+
+def from_json(text: str) -> Settings:
+    """Return the settings that the chart hands to the operator.
+
+    Raises:
+        ValueError: it is no JSON object, or has a field that this version does not know.
+    """
+    values: Any = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError("no object")  # noqa: TRY004 - of all that is wrong with a text
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    try:
+        return Settings(**fields)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
 
 
 def _list(values: Iterable[str]) -> str:

@@ -64,7 +64,7 @@ class Informer(Generic[T]):
         """`silence` seconds without a whole line (bookmarks come every minute) end a watch."""
         self._api = api
         self._kind = kind
-        self._store = store
+        self.store = store
         self._silence = silence
         self._backoff = backoff
         self._reader = Reader(kind)
@@ -128,7 +128,7 @@ class Informer(Generic[T]):
             del self._reader.unreadable[key]
         for key, sentence in unreadable.items():
             self._reader.note(key, sentence)
-        self._store.replace(items, keep=unreadable)
+        self.store.replace(items, keep=unreadable)
         self._version = page.version
         self.health.relists += 1
         self.health.synced.set()
@@ -175,9 +175,9 @@ class Informer(Generic[T]):
     def _apply(self, line: bytes) -> None:
         event = self._reader.event(line)
         if event.type == "DELETED":
-            self._store.remove(event.key)
+            self.store.remove(event.key)
         elif event.item is not None:
-            self._store.put(event.key, event.item)
+            self.store.put(event.key, event.item)
         self._version = event.version or self._version
         self.health.events += 1
 

@@ -18,6 +18,7 @@ Json = dict[str, Any]
 
 JSON_PATCH: Final = "application/json-patch+json"
 MERGE_PATCH: Final = "application/merge-patch+json"
+APPLY_PATCH: Final = "application/apply-patch+yaml"
 STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"

@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
 from sovereign_gpu.cluster.informer import Informer
+from sovereign_gpu.cluster.observed import Observed
 from sovereign_gpu.cluster.store import Store
 from sovereign_gpu.cluster.writer import Lane, Writer
 from sovereign_gpu.controller.drift import Drift
+from sovereign_gpu.controller.egress import EgressPolicies
+from sovereign_gpu.controller.guards import Guards
 from sovereign_gpu.controller.marks import Marks
 from sovereign_gpu.controller.registry import Registry
 from sovereign_gpu.controller.releases import Releaser
@@ -70,10 +73,12 @@ class Controller:
     unbound: Unbound
     waits: Waits
     reports: Reports
+    egress: EgressPolicies
+    guards: Guards
     writer: Writer
     metrics: Metrics
     wake: asyncio.Event
-    informers: tuple[Informer[Pod] | Informer[Node] | Informer[Namespace], ...]
+    informers: tuple[Informer[Pod] | Informer[Node] | Informer[Namespace] | Informer[Observed], ...]
     resources_read: asyncio.Event
     """Set when the custom resources were listed completely."""
     started: bool = False
@@ -224,6 +229,8 @@ class Controller:
         self.unbound.look()
         self.waits.look()
         self._compare()
+        self.egress.look()
+        self.guards.look()
         self.reports.look()
         self.metrics.forget_tenants(
             {*self.engine.tenants, *(t for t, _ in self.engine.ledger.usage)}
@@ -241,7 +248,7 @@ class Controller:
     def operation(self) -> dict[str, tuple[str, dict[str, float]]]:
         """Return facts about the process for `Metrics.source`."""
         counters, now = self.writer.counters, time.monotonic()
-        watched = {i.name: i.health for i in self.informers}
+        watched = {i.name: i.health for i in (*self.informers, *self.guards.informers)}
         return {
             "watch_last_contact_seconds": (
                 "Seconds since the API server last sent anything on the watch.",

@@ -6,6 +6,7 @@ Totals are kept in the status itself: they must survive the operator, which forg
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,8 @@ class PolicyStatus:
 
     engine: Engine
     drift: Drift
+    unguarded: Callable[[], str] = str
+    """Says which guards are not as they were installed."""
     violations_total: dict[str, int] = field(default_factory=dict)
     evicted_total: dict[str, int] = field(default_factory=dict)
     _violating: dict[str, set[str]] = field(default_factory=dict)
@@ -64,7 +67,12 @@ class PolicyStatus:
                 "evicted": self._count_evicted(entry),
             },
         }
-        judged = [self._drifting(spec, numbers), self._expiring(spec)]
+        unguarded = self.unguarded()[:LONGEST_MESSAGE]
+        judged = [
+            self._drifting(spec, numbers),
+            self._expiring(spec),
+            adjective("Unguarded", "GuardsNotAsInstalled", unguarded),
+        ]
         if not spec.countries:
             message = "spec.countries: every country of sets and include is excluded"
             ready = Aspect("Ready", "False", "NoCountryAllowed", message)

@@ -49,6 +49,18 @@ OPEN: Final = Perimeter(openings=frozenset(OPENINGS))
 """Of a policy that cares for no way out."""
 
 
+CLOSED: Final = Perimeter(
+    registries=frozenset(),
+    classes=frozenset(),
+    attributes_classes=frozenset(),
+    snapshot_classes=frozenset(),
+    drivers=frozenset(),
+    networks=frozenset(),
+    access=frozenset(),
+)
+"""Of a policy that does not exist: what it would allow nobody knows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Egress:
     """Where packets of a tenant's pods may go, besides pods of the tenant."""

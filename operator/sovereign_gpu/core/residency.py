@@ -181,6 +181,12 @@ def regions(
     )
 
 
+def egress(tenant: Tenant, policies: Mapping[str, Policy]) -> perimeter.Egress | None:
+    """Return where packets of the tenant may go, None: anywhere."""
+    deny = enforced(tenant, policies)
+    return perimeter.egress([policies[name].perimeter for name in deny if name in policies])
+
+
 def namespace_metadata(
     tenant: Tenant, policies: Mapping[str, Policy], pools: Collection[Pool]
 ) -> dict[str, str]:
@@ -189,7 +195,9 @@ def namespace_metadata(
     warned = tuple(name for name in tenant.policies if name not in deny)
     allowed = ",".join(sorted(regions(deny, policies, pools))) if deny else ANY_REGION
     wanted = {TENANT_LABEL: tenant.name, RESIDENCY: ",".join(deny), REGIONS: allowed}
-    told = perimeter.told([policies[n].perimeter for n in deny if n in policies])
+    told = perimeter.told(
+        [policies[name].perimeter if name in policies else perimeter.CLOSED for name in deny]
+    )
     wanted.update(told)
     if perimeter.restricts_pods(told):
         wanted[CONTENTS_LABEL] = CONTENTS_RESTRICTED

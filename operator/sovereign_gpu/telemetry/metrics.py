@@ -88,6 +88,17 @@ class DriftFacts(Protocol):
     """Answers to evictions, by policy and outcome."""
 
 
+class GuardFacts(Protocol):
+    """What is known of the policies and definitions that enforce."""
+
+    @property
+    def watched(self) -> int:
+        """How many are compared with what was installed."""
+
+    def faulty(self) -> list[tuple[str, str, str]]:
+        """Return kind, name and fault of those that are not as they were installed."""
+
+
 class UnboundFacts(Protocol):
     """Released pods that are not bound."""
 
@@ -134,6 +145,7 @@ class Metrics(Collector):
         self.violations_total: Callable[[], dict[str, int]] = dict
         self.drift: DriftFacts | None = None
         self.unbound: UnboundFacts | None = None
+        self.guards: GuardFacts | None = None
         self.orphaned: Callable[[], dict[str, list[str]]] = dict
         labels = ("tenant", "pool", "model")
         self._admissions = Counter(
@@ -213,6 +225,7 @@ class Metrics(Collector):
         yield from self._tenants()
         yield from self._given_up()
         yield from self._policies()
+        yield from self._guards()
         seconds = CounterMetricFamily(
             PREFIX + "tenant_gpu_seconds",
             "GPU-seconds held by bound pods since the operator started.",
@@ -298,6 +311,24 @@ class Metrics(Collector):
         for tenant, count in self.unbound.given_up.items() if self.unbound else ():
             given_up.add_metric((tenant,), count)
         yield given_up
+
+    def _guards(self) -> Iterator[Metric]:
+        if self.guards is None:
+            return
+        watched = GaugeMetricFamily(
+            PREFIX + "guards_watched",
+            "Admission policies, bindings and definitions compared with what was installed.",
+        )
+        watched.add_metric((), self.guards.watched)
+        yield watched
+        faults = GaugeMetricFamily(
+            PREFIX + "guard_faults",
+            "1 for each of them that is not as it was installed; must be absent.",
+            labels=("kind", "name", "fault"),
+        )
+        for row in self.guards.faulty():
+            faults.add_metric(row, 1)
+        yield faults
 
     def _policies(self) -> Iterator[Metric]:
         ever = CounterMetricFamily(
