@@ -100,16 +100,25 @@ class Plan:
         ports: where they listen.
         files: their credentials.
         kwok: whether nodes are kept alive and pods are run by KWOK.
+        admission: AdmissionConfiguration of the API server, or None.
     """
 
     def __init__(
-        self, layout: Layout, binaries: Path, ports: Ports, files: Files, *, kwok: bool
+        self,
+        layout: Layout,
+        binaries: Path,
+        ports: Ports,
+        files: Files,
+        *,
+        kwok: bool,
+        admission: Path | None = None,
     ) -> None:
         self._layout = layout
         self._binaries = binaries
         self._ports = ports
         self._files = files
         self._kwok = kwok
+        self._admission = admission
 
     def write_configuration(self) -> None:
         """Write the files that the daemons read at start."""
@@ -231,6 +240,16 @@ class Plan:
             "--max-mutating-requests-inflight=600",
             "--profiling=false",
             "--event-ttl=1h",
+            *self._admission_arguments(),
+        ]
+
+    def _admission_arguments(self) -> list[str]:
+        if self._admission is None:
+            return []
+        return [
+            f"--admission-control-config-file={self._admission}",
+            # On by itself from 1.37.
+            "--feature-gates=ManifestBasedAdmissionControlConfig=true",
         ]
 
     def _secured(self, port: int, kubeconfig: Path) -> list[str]:

@@ -51,6 +51,7 @@ class Rig:
         profile: Kubernetes minor version, "1.36" or "1.37".
         binaries: directory with the daemons; built ones of the profile when omitted.
         kwok: whether KWOK keeps nodes alive and runs pods.
+        admission: AdmissionConfiguration of the API server; none when omitted.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Rig:
         binaries: Path | None = None,
         *,
         kwok: bool = True,
+        admission: Path | None = None,
     ) -> None:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", name):
             raise RigError(
@@ -69,6 +71,7 @@ class Rig:
         self.name = name
         self.profile = profile
         self._kwok = kwok
+        self._admission = admission
         self._binaries = binaries
         self._layout = Layout((root or default_root(name)).resolve())
         self._keeper = Keeper(self._layout.run, self._layout.logs / "supervisor.log")
@@ -123,7 +126,14 @@ class Rig:
             self._refuse_another_profile()
             self._write_choices()
             ports = self._choose_ports()
-            plan = Plan(self._layout, binaries, ports, self._files(), kwok=self._kwok)
+            plan = Plan(
+                self._layout,
+                binaries,
+                ports,
+                self._files(),
+                kwok=self._kwok,
+                admission=self._admission,
+            )
             plan.write_configuration()
             self._start(plan.build(self._keeper.report_file, START_SECONDS))
         return self

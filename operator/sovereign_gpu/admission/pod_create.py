@@ -56,7 +56,13 @@ _SELECTORS: Final = Variable(
     """object.spec.?nodeSelector.orValue({}).map(k, k).filter(k, k.contains($NODE_DOMAIN)
   && !(variables.governed && (k == $POOL || (
     k.startsWith($NODE_RESIDENCY) && object.spec.nodeSelector[k] == $ALLOWED
-    && k.substring($NODE_RESIDENCY.size()) in variables.policies))))""",
+    && k.substring($NODE_RESIDENCY.size()) in variables.policies + variables.warned))))""",
+)
+
+_WARNED: Final = Variable(
+    # So that manifests can be made ready before a policy is switched to Deny.
+    "warned",
+    'namespaceObject.metadata.?annotations[?$WARN_RESIDENCY].orValue("").split(",")',
 )
 
 _AFFINITY: Final = Variable(
@@ -325,6 +331,7 @@ POLICY: Final = Policy(
             ' && !quantity(string(q.value())).isGreaterThan(quantity("0")))).map(c, c.name)',
         ),
         _TOLERATIONS,
+        _WARNED,
         _SELECTORS,
         _AFFINITY,
         _METADATA,

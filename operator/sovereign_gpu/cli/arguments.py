@@ -45,6 +45,18 @@ down first, and suspend what would scale it up again.
 Pods made later need their own toleration of the GPU taint. Whatever cannot be changed is listed,
 the rest is done, and the exit code is 1.
 """
+_REPORT = """\
+Looks at the namespaces in which a policy with enforcement Warn holds. Every pod, claim and Service
+there is handed to the API server once more as a dry run, and what the policies say is listed; so is
+where running pods stand. Nothing is changed. It takes the right to read and to create them.
+
+exit codes: 0 nothing would be refused, 4 something would, 1 failed
+"""
+_STATIC = """\
+The API server reads the policies from a directory of its machine and lets nobody but the
+maintainers change or delete the chart's admission policies, their bindings and the definitions of
+the three kinds: not even cluster-admin. Needs Kubernetes 1.37, or 1.36 with a feature gate.
+"""
 _VIEWS = {
     "why": "why a pod waits, what would admit it, and what is ahead of it",
     "queue": "pods that wait, in the order in which they are served (as squeue)",
@@ -82,11 +94,53 @@ def parse(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> 
         )
         if view == "why":
             command.add_argument("pod", metavar="POD", help="name, or NAMESPACE/NAME")
+    _report(commands, environment)
+    _render(commands)
     uninstall = _uninstall(commands, environment)
     found = parser.parse_args(words)
     if found.view == "uninstall" and (found.namespace or found.server):
         uninstall.error("it is about the whole cluster and asks the API server: no -n, no --server")
     return found
+
+
+def _report(commands: Any, environment: Mapping[str, str]) -> None:
+    text = "what policies with enforcement Warn would refuse of what is there today"
+    commands.add_parser(
+        "report",
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=_REPORT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        parents=[_common(environment, suppress=True)],
+    )
+
+
+def _render(commands: Any) -> None:
+    text = "files for the API servers, so that the policies cannot be removed by the API"
+    command = commands.add_parser(
+        "render-static",
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=_STATIC,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_argument("--out", required=True, metavar="DIR", help="where to write them")
+    command.add_argument(
+        "--directory",
+        default="/etc/kubernetes/sovereign-gpu",
+        metavar="PATH",
+        help="where the policies will lie on the machines of the API servers",
+    )
+    command.add_argument(
+        "--maintainer",
+        action="append",
+        default=[],
+        metavar="USER",
+        help="user name that may change what is guarded, such as that of the GitOps controller; "
+        "may be repeated",
+    )
 
 
 def _uninstall(commands: Any, environment: Mapping[str, str]) -> argparse.ArgumentParser:

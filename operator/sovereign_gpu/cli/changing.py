@@ -83,6 +83,15 @@ class Server:
         content = json.dumps(body, separators=(",", ":")).encode()
         return self._ask("PATCH", path, self._query, content, content_type)
 
+    def create(self, path: str, body: Any) -> Answer:
+        """Let the server judge an object as if it were created; none is.
+
+        Raises:
+            FailedError: no answer came.
+        """
+        content = json.dumps(body, separators=(",", ":")).encode()
+        return self._ask("POST", path, {"dryRun": "All"}, content, "application/json")
+
     def each(
         self,
         things: Sequence[T],

@@ -34,8 +34,8 @@ def main(words: Sequence[str], out: TextIO | None = None, err: TextIO | None = N
     out, err = out or sys.stdout, err or sys.stderr
     options = arguments.parse(words)
     try:
-        if options.view == "uninstall":
-            return _uninstall(options, out, err)
+        if options.view in _TASKS:
+            return _TASKS[options.view](options, out, err)
         question, credentials = _question(options)
         document = _answer(options, question, credentials, err)
         _print(options, document, lambda: _lines(options, question, document, out), out)
@@ -126,6 +126,32 @@ def _uninstall(options: Namespace, out: TextIO, err: TextIO) -> Exit:
         document, code = uninstall.run(options, server, err)
     _print(options, document, lambda: uninstall.lines(document, release=options.release), out)
     return code
+
+
+def _report(options: Namespace, out: TextIO, _: TextIO) -> Exit:
+    from sovereign_gpu.cli import changing, report  # noqa: PLC0415 – as for uninstall
+
+    credentials, usual = load_context(options.kubeconfig, options.context)
+    options.namespace = options.namespace or usual
+    server = changing.Server(lambda: _connection(options, credentials))
+    with contextlib.closing(server):
+        document, code = report.run(options, server)
+    _print(options, document, lambda: report.lines(document, headers=not options.no_headers), out)
+    return code
+
+
+def _render(options: Namespace, out: TextIO, _: TextIO) -> Exit:
+    from sovereign_gpu.cli import rendering  # noqa: PLC0415 – reads the whole catalogue
+
+    return rendering.run(options, out)
+
+
+_TASKS: dict[str, Callable[[Namespace, TextIO, TextIO], Exit]] = {
+    "uninstall": _uninstall,
+    "report": _report,
+    "render-static": _render,
+}
+"""Commands that are no question about the books."""
 
 
 def _lines(

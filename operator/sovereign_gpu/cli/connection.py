@@ -25,6 +25,8 @@ class Answer(NamedTuple):
     body: bytes
     retry_after: float = 0.0
     """Seconds that the server asks to wait before the next try."""
+    warnings: tuple[str, ...] = ()
+    """Texts of Warning headers (RFC 9111, code 299)."""
 
     def document(self) -> dict[str, Any]:
         """Return the JSON object; empty if it is none."""
@@ -95,7 +97,9 @@ class Connection:
                 response = self._http.getresponse()
                 pause = response.getheader("Retry-After", "")
                 wait = float(pause) if pause.isdecimal() else 0.0
-                return Answer(response.status, response.read(), wait)
+                warned = response.headers.get_all("Warning") or ()
+                texts = tuple(text for each in warned if (text := _warning(each)))
+                return Answer(response.status, response.read(), wait, texts)
             except (OSError, http.client.HTTPException) as error:
                 self._http.close()
                 if not (kept and left) or isinstance(error, TimeoutError | ssl.SSLError):
@@ -105,6 +109,11 @@ class Connection:
     def close(self) -> None:
         """Close the connection."""
         self._http.close()
+
+
+def _warning(header: str) -> str:
+    _, quote_, rest = header.partition('"')
+    return rest.rpartition('"')[0].replace('\\"', '"') if quote_ else ""
 
 
 def _said(error: Exception) -> str:
