@@ -20,6 +20,7 @@ REQUESTS = 1500
 WARM_UP = 100
 ROUNDS = 3
 IN_FLIGHT = 8
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 SPACE = "/api/v1/namespaces/governed/pods"
 
 
@@ -56,6 +57,7 @@ def prepare(rig: Rig) -> str:
     admin = rig.client(users.PLATFORM_ADMIN)
     admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "governed"}}).must()
     (node,) = nodes.create_nodes(rig, 1, ready=False)
+    admin.create(LEASES, {"metadata": {"name": node}, "spec": {"holderIdentity": node}}).must()
     admin.create(SPACE, _pod("gated") | {"spec": _gated()}).must()
     plain = {"containers": [{"name": "main", "image": "example.com/load:1"}]}
     admin.create(SPACE, _pod("free") | {"spec": plain}).must()
@@ -83,7 +85,7 @@ def _pod(name: str) -> dict[str, Any]:
 
 
 def kinds(rig: Rig, node: str, *, gated: bool) -> Iterator[tuple[str, list[bulk.Request]]]:
-    """Yield the four writes in the life of a pod, and the one that a node repeats."""
+    """Yield the four writes in the life of a pod, and the two that a node repeats."""
     uid = rig.client(users.PLATFORM_ADMIN).get(f"{SPACE}/gated").must()["metadata"]["uid"]
     dry = "?dryRun=All"
     yield "create", [("POST", SPACE + dry, _pod(f"p{i}")) for i in range(REQUESTS)]
@@ -98,6 +100,8 @@ def kinds(rig: Rig, node: str, *, gated: bool) -> Iterator[tuple[str, list[bulk.
     status = {"status": {"message": "governed" if gated else "free"}}
     yield "status", [("PATCH", f"{SPACE}/gated/status{dry}", status)] * REQUESTS
     beat = {"status": {"phase": "governed" if gated else "free"}}
+    lease = {"spec": {"renewTime": "2026-01-01T00:00:00.000000Z"}}
+    yield "lease", [("PATCH", f"{LEASES}/{node}{dry}", lease)] * REQUESTS
     yield "node", [("PATCH", f"/api/v1/nodes/{node}/status{dry}", beat)] * REQUESTS
 
 

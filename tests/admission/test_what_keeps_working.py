@@ -167,7 +167,8 @@ def test_a_finding_too_long_to_say_leaves_rule_and_remedy(world: World) -> None:
         container |= {"name": f"{'x' * 55}-{number}", "env": env * 2}
     refused = world.create(world.tenant, GOVERNED, body)
     assert refused.status == 403
-    assert "denied request: device-env: allowed: " in refused.message
+    assert "denied request: device-env: found " in refused.message
+    assert " …; allowed: GPUs through nvidia.com/gpu" in refused.message
 
 
 def test_a_tenant_changes_evicts_and_deletes_its_pods(world: World) -> None:

@@ -12,6 +12,7 @@ from sovereign_gpu.core import drift
 from sovereign_gpu.core.drift import Cause, Judge
 from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.model import Namespace, Pod, Pool, Requirement
+from sovereign_gpu.core.sovereignty import Need
 from tests.core.build import REGION, engine, munich, node, pod, policy, put, tenant
 
 OHIO = Pool("ohio", "US", "us-1")
@@ -277,3 +278,16 @@ def test_nothing_new_is_put_on_a_node_from_the_moment_it_is_judged() -> None:
     assert {release.node for release in released} == {"n2"}
     made.put_node(node("n1"))
     assert {release.node for release in put(made, pod(2))} == {"n1"}
+
+
+def test_what_a_pool_no_longer_shows_is_named() -> None:
+    court = Court()
+    asking = replace(policy("eu", "DE", "FR"), needs=(Need("backup"),))
+    court.engine.configure((munich(), OHIO, PARIS), [tenant()], [asking])
+    court.judge.everything()
+    court.judge.look()
+    cause, text = court.said
+    assert cause is Cause.REQUIREMENT_NOT_MET
+    assert (
+        text == "node n1 is in pool munich: policy eu requires backup: the pool says nothing of it"
+    )

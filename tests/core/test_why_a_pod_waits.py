@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from sovereign_gpu.core import why
+from sovereign_gpu.core import advice, why
 from sovereign_gpu.core.engine import Engine
-from sovereign_gpu.core.model import Constraints, Node, Pod, Reason, Resources, Share
+from sovereign_gpu.core.model import Constraints, Node, Pod, Reason, Resources, Share, Wait
 from sovereign_gpu.core.notice import Notice
+from sovereign_gpu.core.sovereignty import Need
 from sovereign_gpu.core.why import Why
 from sovereign_gpu.names import GATE
 from tests.core.build import (
@@ -228,6 +229,21 @@ def test_a_pool_abroad_needs_another_pool_or_another_policy() -> None:
     assert said.admits == (
         "a pool that eu admit in spec.pools of TenantQuota acme, or DE in spec.countries of "
         "DataResidencyPolicy eu"
+    )
+
+
+def test_a_pool_that_was_refused_and_is_admitted_by_now_needs_nobody() -> None:
+    made, before = engine(node()), Wait(Reason.NO_ELIGIBLE_POOL, "as it was")
+    said = advice.in_pool(made, tenant(), Share("munich", 8), pod(1), before)
+    assert said.passes
+
+
+def test_a_pool_that_lacks_an_attribute_needs_it() -> None:
+    asking = policy("eu", "DE", needs=(Need("backup"),))
+    said = stuck(engine(node(), policies=(asking,)), pod(1))
+    assert said.admits == (
+        "a pool that eu admit in spec.pools of TenantQuota acme, or backup of GpuPool munich as "
+        "DataResidencyPolicy eu requires it"
     )
 
 

@@ -35,6 +35,7 @@ PODS_BINDING: Final = Policy(
     purpose="Binding: known binders, real nodes, allowed regions.",
     match=(Match("", ("pods/binding",), ("CREATE",)),),
     scope=Scope.NOT_EXEMPT,
+    one_verdict=True,
     variables=(
         cel.GOVERNED,
         cel.MAY_BIND,

@@ -161,9 +161,12 @@ def pod_variables(spec: str) -> tuple[Variable, ...]:
             ').join(",").split(",").filter(r, r != "")',
         ),
         Variable("claims", f"size({spec}.?resourceClaims.orValue([])) > 0"),
+        # Limits alone: the API server refuses requests of such resources without them.
         Variable(
             "gpu",
-            "variables.claims || variables.resources.exists(r, r.startsWith($GPU_DOMAIN))",
+            "variables.claims || variables.containers.exists(c,"
+            " c.?resources.?limits.orValue({}).exists(k, k.startsWith($GPU_DOMAIN)))"
+            f" || {spec}.?resources.?limits.orValue({{}}).exists(k, k.startsWith($GPU_DOMAIN))",
         ),
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
+from dataclasses import replace
 from string import Template
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from sovereign_gpu.admission.settings import Settings
 
 API_VERSION: Final = "admissionregistration.k8s.io/v1"
+_VERDICT: Final = "verdict"
+"""Variable: the message of the first rule that fails, empty if none does."""
+_LONGEST: Final = 2000
+"""Characters of what was found that a message holds."""
 _USES: Final = re.compile(r"\bvariables\.(\w+)")
 
 
@@ -48,6 +54,8 @@ def policy_manifest(policy: Policy, literals: Mapping[str, str]) -> dict[str, An
         },
     }
     fill = {**CONSTANTS, **literals}
+    if policy.one_verdict:
+        policy = _inlined(policy)
     if policy.concerns:
         condition = {"name": "concerns", "expression": _fill(policy.concerns, fill)}
         spec["matchConditions"] = [condition]
@@ -63,7 +71,16 @@ def policy_manifest(policy: Policy, literals: Mapping[str, str]) -> dict[str, An
         spec["reinvocationPolicy"] = "Never"
         spec["mutations"] = [_mutation(policy, fill)]
     else:
-        spec["validations"] = [_validation(rule, fill) for rule in policy.validations]
+        apart = policy.validations
+        if policy.one_verdict:
+            # Messages may not ask the authorizer, and the verdict is the message.
+            apart = tuple(rule for rule in policy.validations if _asks(policy, rule))
+            together = [rule for rule in policy.validations if rule not in apart]
+            verdict = {"name": _VERDICT, "expression": _verdict(together, fill)}
+            spec["variables"] = [*variables, verdict]
+        spec["validations"] = [_validation(rule, fill) for rule in apart]
+        if policy.one_verdict:
+            spec["validations"].append(_only_validation(policy))
         if policy.audit:
             spec["auditAnnotations"] = [
                 {"key": note.key, "valueExpression": _fill(note.value, fill)}
@@ -131,6 +148,44 @@ def used_variables(policy: Policy) -> list[Variable]:
     return _ordered([variable for variable in policy.variables if variable.name in reached])
 
 
+def _inlined(policy: Policy) -> Policy:
+    """Put variables that a request which passes needs once where they are needed.
+
+    The API server sets up a program with its own accounting for every variable. Messages, which
+    only a refusal needs, go on using the variables.
+    """
+    known = {variable.name: variable.expression for variable in policy.variables}
+    rules = {rule.name: rule.expression for rule in policy.validations}
+    while True:
+        texts = [*rules.values(), *known.values()]
+        uses = Counter(name for text in texts for name in _USES.findall(text))
+        once = next((n for n in known if uses[n] == 1 and _owner(n, rules)), None)
+        if once is None:
+            break
+        owner = _owner(once, rules)
+        rules[owner] = rules[owner].replace(f"variables.{once}", f"({known[once].strip()})")
+        del known[once]
+    return replace(
+        policy,
+        validations=tuple(replace(r, expression=rules[r.name]) for r in policy.validations),
+    )
+
+
+def _asks(policy: Policy, rule: Validation) -> bool:
+    texts = [rule.expression]
+    known = {variable.name: variable.expression for variable in policy.variables}
+    while texts:
+        text = texts.pop()
+        if "authorizer." in text:
+            return True
+        texts += [known[name] for name in _USES.findall(text)]
+    return False
+
+
+def _owner(variable: str, rules: Mapping[str, str]) -> str:
+    return next((name for name, text in rules.items() if variable in _USES.findall(text)), "")
+
+
 def _ordered(variables: list[Variable]) -> list[Variable]:
     """Sort so that a variable stands behind those it uses, as the API demands."""
     waiting = list(variables)
@@ -157,14 +212,39 @@ def _mutation(policy: Policy, fill: Mapping[str, str]) -> dict[str, Any]:
     return {"patchType": "JSONPatch", "jsonPatch": {"expression": "\n+ ".join(parts)}}
 
 
-def _validation(rule: Validation, fill: Mapping[str, str]) -> dict[str, str]:
+def _verdict(rules: Iterable[Validation], fill: Mapping[str, str]) -> str:
+    parts = (f"!({_fill(rule.expression, fill)}) ? {_message(rule, fill)}" for rule in rules)
+    return "\n: ".join(parts) + '\n: ""'
+
+
+def _only_validation(policy: Policy) -> dict[str, str]:
+    return {
+        "expression": f'variables.{_VERDICT} == ""',
+        "messageExpression": f"variables.{_VERDICT}",
+        "message": f"refused by {policy.name}",
+        "reason": "Forbidden",
+    }
+
+
+def _message(rule: Validation, fill: Mapping[str, str]) -> str:
     allowed = json.dumps(f"; allowed: {rule.allowed}")
-    message = f'"{rule.name}: found " + ({rule.found}) + {allowed}'
+    message = f'"{rule.name}: found " + {_shortened(rule.found)} + {allowed}'
     if rule.choices:
         message += f" + ({rule.choices})"
+    return _fill(message, fill)
+
+
+def _shortened(found: str) -> str:
+    # The API server drops messages beyond 5 KiB, and with them the name of the rule.
+    if found.startswith('"') and "+" not in found:
+        return found
+    return f'[{found}].map(f, f.size() > {_LONGEST} ? f.substring(0, {_LONGEST}) + " …" : f)[0]'
+
+
+def _validation(rule: Validation, fill: Mapping[str, str]) -> dict[str, str]:
     return {
         "expression": _fill(rule.expression, fill),
-        "messageExpression": _fill(message, fill),
+        "messageExpression": _message(rule, fill),
         # Said when the text above grows beyond what the API server accepts.
         "message": f"{rule.name}: allowed: {rule.allowed}".strip(),
         "reason": "Forbidden",

@@ -94,6 +94,10 @@ class Policy:
         concerns: CEL on `object`, `oldObject` and `request`, false only for requests that no rule
             would refuse. The API server converts the objects once for it, and three times for the
             rules: worth it where nearly all requests are of no concern.
+        one_verdict: The rules become one expression that ends at the first that fails. The API
+            server makes up the message of every validation for requests that pass as well; with
+            one, only what is refused is put into words. Together they have to stay below what one
+            expression may cost: two questions to the authorizer at most.
     """
 
     name: str
@@ -106,6 +110,7 @@ class Policy:
     audit: tuple[AuditAnnotation, ...] = ()
     action: Action = Action.DENY
     concerns: str = ""
+    one_verdict: bool = False
 
     @property
     def mutating(self) -> bool:

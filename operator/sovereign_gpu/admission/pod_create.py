@@ -309,6 +309,7 @@ POLICY: Final = Policy(
     purpose="New pods: GPUs only counted, and nothing that reaches a node or a device around us.",
     match=(Match("", ("pods",), ("CREATE",)),),
     scope=Scope.NOT_EXEMPT,
+    one_verdict=True,
     variables=(
         cel.GOVERNED,
         cel.POLICIES,

@@ -94,6 +94,7 @@ CHANGES: Final = Policy(
     match=(Match("", ("pods", "pods/ephemeralcontainers"), ("UPDATE",)),),
     # The operator's identity is held to its task in exempt namespaces as well.
     scope=Scope.EVERYWHERE,
+    one_verdict=True,
     variables=_VARIABLES + _CHANGE_VARIABLES,
     validations=(
         Validation(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sovereign_gpu.api.countrylist import Countries
 from sovereign_gpu.api.requirements import CountriesTest, KeysTest, Require, RoleTest
 from sovereign_gpu.api.sovereignty import Attribute, Company, Sovereignty
-from sovereign_gpu.core.sovereignty import Claim, Fact, Need, Test, Trust
+from sovereign_gpu.core.sovereignty import Claim, Criterion, Fact, Need, Trust
 
 _TRUST = {"Declared": Trust.DECLARED, "Observed": Trust.OBSERVED, "Verified": Trust.VERIFIED}
 
@@ -65,7 +65,9 @@ def _needs(of: Require) -> Iterator[Need]:
         yield Need(f"roles[{role.role}]", _seat_tests(role), _TRUST[role.trust])
     for each in of.certifications:
         words = {"version": each.versions, "type": each.types}
-        tests = tuple(Test(name, frozenset(allowed)) for name, allowed in words.items() if allowed)
+        tests = tuple(
+            Criterion(name, frozenset(allowed)) for name, allowed in words.items() if allowed
+        )
         yield Need(f"certifications[{each.scheme}]", tests, _TRUST[each.trust])
     if of.keys:
         yield Need("keys", _key_tests(of.keys), _TRUST[of.keys.trust])
@@ -86,17 +88,17 @@ def _places(of: Require) -> Iterator[tuple[str, CountriesTest]]:
             yield topic, test
 
 
-def _seat_tests(role: RoleTest) -> tuple[Test, ...]:
+def _seat_tests(role: RoleTest) -> tuple[Criterion, ...]:
     seat = _country(role.countries)
     if role.parent_countries is None:
         return (seat,)
     return seat, _country(role.parent_countries, "parentCountry")
 
 
-def _key_tests(keys: KeysTest) -> tuple[Test, ...]:
-    held = (Test("holder", frozenset(keys.holders)),) if keys.holders else ()
+def _key_tests(keys: KeysTest) -> tuple[Criterion, ...]:
+    held = (Criterion("holder", frozenset(keys.holders)),) if keys.holders else ()
     return (*held, _country(keys.countries)) if keys.countries else held
 
 
-def _country(countries: Countries, fact: str = "country") -> Test:
-    return Test(fact, countries.resolved())
+def _country(countries: Countries, fact: str = "country") -> Criterion:
+    return Criterion(fact, countries.resolved())

@@ -72,7 +72,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class Criterion:
     """What a fact may say."""
 
     fact: str
@@ -84,7 +84,7 @@ class Need:
     """What a policy asks for on one topic."""
 
     topic: str
-    tests: tuple[Test, ...] = ()
+    tests: tuple[Criterion, ...] = ()
     trust: Trust = Trust.DECLARED
 
 
