@@ -14,6 +14,10 @@ def main() -> int:
         from sovereign_gpu import operate  # noqa: PLC0415 – see the module
 
         return operate.main(sys.argv[2:])
+    if sys.argv[1:2] == ["guard"]:
+        from sovereign_gpu import guard  # noqa: PLC0415 – see the module
+
+        return guard.main(sys.argv[2:])
     from sovereign_gpu.cli.command import main as answer  # noqa: PLC0415 – see the module
 
     return answer(sys.argv[1:])

@@ -102,6 +102,7 @@ class Operator:
         stores = Stores(Store(self._wake), Store(self._wake), Store(self._wake))
         marks = Marks(engine, writer)
         events = Events(writer, self._lease.holder)
+        marks.on_moved = events.marks_moved
         evictions = Evictions(engine, writer, events)
         drift, unbound = Drift(Judge(engine), evictions), Unbound(engine, evictions)
         watch = guards(self._api, settings.admission, events, self._wake)
@@ -142,6 +143,7 @@ class Operator:
         metrics.drift = drift
         metrics.unbound = unbound
         metrics.guards = watch
+        metrics.marks = marks
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT (0) or until the lease is lost (1).

@@ -9,7 +9,7 @@ import pytest
 from rig.client import wait_for
 from rig.users import KUBELET_PREFIX
 from sovereign_gpu import names
-from tests.control_plane.cluster import Tenant, pod
+from tests.control_plane.cluster import Tenant, conditions, pod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,3 +135,34 @@ class _Unbound:
             20,
             "the change of policies to take effect",
         )
+
+
+def test_a_static_pod_with_gpus_is_an_alarm_on_its_pool(site: Site) -> None:
+    pool = site.pool()
+    node = site.admin.get(f"/api/v1/nodes/{site.nodes[0]}").must()["metadata"]
+    space = site.namespace("free")
+    body = pod("static", gpus=2, nodeName=node["name"])
+    body["metadata"] |= {
+        "annotations": {"kubernetes.io/config.mirror": "0123"},
+        "ownerReferences": [
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "name": node["name"],
+                "uid": node["uid"],
+                "controller": True,
+            }
+        ],
+    }
+    body["spec"]["enableServiceLinks"] = True
+    kubelet = site.cluster.rig.client(f"system:node:{node['name']}")
+    kubelet.create(f"/api/v1/namespaces/{space}/pods", body).must()
+    status = site.pool_status(pool, lambda found: found["gpus"]["foreign"] == 2)
+    found = site.pool_status(
+        pool, lambda found: conditions(found)["StaticPods"]["status"] == "True"
+    )
+    assert f"{space}/static" in conditions(found)["StaticPods"]["message"]
+    assert site.cluster.series("pool_static_pods", pool=pool) == [1]
+    assert status["gpus"]["counted"] == 0
+    site.drop(f"/api/v1/namespaces/{space}/pods")
+    site.pool_status(pool, lambda found: conditions(found)["StaticPods"]["status"] == "False")

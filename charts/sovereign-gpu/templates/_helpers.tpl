@@ -38,3 +38,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $a := .Values.admission -}}
 {{ dict "namespace" .Release.Namespace "service_account" .Values.serviceAccount.name "exempt_namespaces" $a.exemptNamespaces "exempt_service_accounts" $a.exemptServiceAccounts "scheduler_users" $a.schedulerUsers "known_resources" $a.knownResources "allowed_host_paths" $a.allowedHostPaths "gpu_taint" $a.gpuTaint "endpoint_users" $a.endpointUsers "country_claim" $a.countryClaim | toJson }}
 {{- end }}
+
+{{- define "sovereign-gpu.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "sovereign-gpu.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}

@@ -140,8 +140,9 @@ class GpuPoolStatus(Status):
                 "still catching up. Stalled: somebody has to change something, the message "
                 "says what. Clashing: another pool claims the same node or puts the same "
                 "region into another country. Oversubscribed: the guarantees given on the "
-                "pool exceed its GPUs. Degraded: GPUs are lost to faults; the message names the "
-                "kinds of fault."
+                "pool exceed its GPUs. StaticPods: kubelets run pods that nobody admitted and that "
+                "hold GPUs or stand in a tenant's namespace. Degraded: GPUs are lost "
+                "to faults; the message names the kinds of fault."
             )
         ),
     ] = ()

@@ -42,6 +42,13 @@ class Observed:
     namespace: str
     uid: str
     spec: str
+    metadata: str = "{}"
+    """Labels and annotations."""
+
+    def marks(self) -> dict[str, Any]:
+        """Return labels and annotations as metadata has them."""
+        found: dict[str, Any] = json.loads(self.metadata)
+        return found
 
 
 def canonical(spec: Any) -> str:
@@ -65,6 +72,7 @@ def _decode(source: Any) -> Observed:
         meta.get("namespace", ""),
         meta["uid"],
         canonical(source.get("spec", {})),
+        canonical({key: meta.get(key) for key in ("labels", "annotations")}),
     )
 
 

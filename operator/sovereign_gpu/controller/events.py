@@ -36,6 +36,16 @@ class Events:
     holder: str
     """Which process of the operator speaks."""
 
+    def marks_moved(self, kind: str, name: str) -> None:
+        """Post that somebody changed what the operator wrote on a node or namespace."""
+        self.post(
+            Subject("v1", kind, name, name),
+            "MarksChanged",
+            f"labels or annotations of {kind} {name} that only the operator writes were changed; "
+            "they are put right again",
+            warning=True,
+        )
+
     def post(self, subject: Subject, reason: str, message: str, *, warning: bool) -> None:
         """Post one event that happened now."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

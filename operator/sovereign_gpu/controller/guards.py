@@ -75,7 +75,8 @@ class Guards:
     """Compares what is with what has to be; see the module."""
 
     wanted: dict[Guard, str]
-    events: Events
+    events: Events | None
+    """Where a fault is told; None: only in the log."""
     stores: dict[str, Store[Observed]]
     """By kind; definitions by name, since each has a watch of its own."""
     informers: tuple[Informer[Observed], ...]
@@ -100,6 +101,13 @@ class Guards:
             log.info("%s %s is again as it was installed", guard.kind, guard.name)
         self.faults = found
 
+    def found(self, guard: Guard) -> Observed | None:
+        """Return a guard as it was last seen, None if it is not there."""
+        return self._store(guard).get(guard.name)
+
+    def _store(self, guard: Guard) -> Store[Observed]:
+        return self.stores[guard.name if guard.kind == DEFINITION else guard.kind]
+
     def sentence(self) -> str:
         """Return what is wrong, empty if nothing is."""
         return "; ".join(f"{kind} {name} ({fault})" for kind, name, fault in self.faulty())
@@ -107,7 +115,7 @@ class Guards:
     def _faults(self) -> Iterator[tuple[Guard, Fault]]:
         synced = {id(i.store) for i in self.informers if i.health.synced.is_set()}
         for guard, spec in self.wanted.items():
-            store = self.stores[guard.name if guard.kind == DEFINITION else guard.kind]
+            store = self._store(guard)
             if id(store) not in synced:
                 continue
             found = store.get(guard.name)
@@ -119,8 +127,9 @@ class Guards:
     def _tell(self, guard: Guard, fault: Fault) -> None:
         log.error("%s %s is not as it was installed: %s", guard.kind, guard.name, fault)
         version = "apiextensions.k8s.io/v1" if guard.kind == DEFINITION else API_VERSION
-        store = self.stores[guard.name if guard.kind == DEFINITION else guard.kind]
-        found = store.get(guard.name)
+        found = self.found(guard)
+        if self.events is None:
+            return
         self.events.post(
             Subject(version, guard.kind, guard.name, found.uid if found else ""),
             f"Guard{fault}",
@@ -129,7 +138,7 @@ class Guards:
         )
 
 
-def guards(api: Api, settings: Settings | None, events: Events, wake: Any) -> Guards:
+def guards(api: Api, settings: Settings | None, events: Events | None, wake: Any) -> Guards:
     """Return the guards of an installation; without its settings there is nothing to compare."""
     if settings is None:
         return Guards({}, events, {}, ())

@@ -6,8 +6,8 @@ The admission policies decide by these marks alone, also while the operator is d
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -39,6 +39,12 @@ class Marks:
     writer: Writer
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
     """(kind, name) of marks that were not accepted, with the answer; they are tried again."""
+    moved: Counter[str] = field(default_factory=Counter)
+    """Marks that somebody else changed and that were put right again, by kind."""
+    on_moved: Callable[[str, str], None] | None = None
+    """Told kind and name of each."""
+    _right: dict[tuple[str, str], frozenset[tuple[str, str]]] = field(default_factory=dict)
+    """Marks that were seen to be right, by kind and name."""
     _given: dict[str, str] = field(default_factory=dict)
     """Namespace -> tenant that was decided and that the watch does not show yet."""
 
@@ -63,6 +69,7 @@ class Marks:
             # Once: afterwards only an administrator says that another machine may take the name.
             machine = health.identity(node)
             changes.update({names.NODE_MACHINE_LABEL: machine} if machine else {})
+        self._watch("Node", name, present, wanted)
         if changes:
             self._write("Node", name, f"/api/v1/nodes/{name}", patches.metadata(labels=changes))
 
@@ -130,6 +137,7 @@ class Marks:
         wanted = residency.namespace_metadata(
             self.engine.tenants[tenant], self.engine.policies, in_force
         )
+        self._watch("Namespace", name, dict(namespace.marks), wanted)
         if dict(namespace.marks) == wanted:
             return
         body = patches.metadata(
@@ -137,6 +145,19 @@ class Marks:
             annotations={key: wanted.get(key) for key in names.NAMESPACE_ANNOTATIONS},
         )
         self._write("Namespace", name, f"/api/v1/namespaces/{name}", body)
+
+    def _watch(
+        self, kind: str, name: str, present: Mapping[str, str], wanted: Mapping[str, str]
+    ) -> None:
+        """Notice that marks which were right, and still would be, were changed by somebody."""
+        right = frozenset(wanted.items())
+        if present == wanted:
+            self._right[kind, name] = right
+        elif self._right.pop((kind, name), None) == right:
+            self.moved[kind] += 1
+            log.error("%s %s: somebody changed our marks; putting them right", kind, name)
+            if self.on_moved is not None:
+                self.on_moved(kind, name)
 
     def everything(self, nodes: Iterable[str]) -> None:
         """Compare all objects; after a change of configuration, and periodically."""

@@ -17,6 +17,7 @@ from sovereign_gpu.controller.unbound import Unbound
 from sovereign_gpu.core import explain, report
 from sovereign_gpu.core.engine import Engine
 
+_MOST_NAMED = 5
 _MOST_ROWS = 64
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _HISTORY_EVERY = timedelta(minutes=5)
@@ -153,6 +154,7 @@ class StatusMaker:
             adjective("Clashing", "RegionInTwoCountries", region_clash)
             if region_clash
             else adjective("Clashing", "NodesClaimedTwice", node_clash),
+            adjective("StaticPods", "NotAdmitted", _static(numbers.static)),
             adjective("Degraded", "NodesHaveFaults", numbers.losses.sentence(numbers.capacity)),
             adjective(
                 "Oversubscribed",
@@ -253,6 +255,13 @@ _ROW = {
 
 def _row(*rows: report.TenantPoolReport) -> dict[str, int]:
     return {key: sum(getattr(row, part) for row in rows) for key, part in _ROW.items()}
+
+
+def _static(pods: list[str]) -> str:
+    if not pods:
+        return ""
+    named = ", ".join(sorted(pods)[:_MOST_NAMED])
+    return f"{len(pods)} pods are run by kubelets themselves and were admitted by nobody: {named}"
 
 
 def _missing(kind: str, absent: list[str]) -> str:

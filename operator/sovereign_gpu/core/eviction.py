@@ -206,14 +206,11 @@ def _notice(judge: Judge, case: _Case, now: float) -> Notice:
 
 def _evicting(judge: Judge, pod: Pod, offence: Offence | None) -> tuple[str, ...]:
     """Return the policies that want the pod gone."""
-    if offence is None or not offence.certain or _is_static(pod):
+    if offence is None or not offence.certain:
         return ()
+    if pod.static:
+        return ()  # its kubelet would start it again; only its mirror would go
     state = judge.state
     if pod.pool and pod.pool not in state.pools:
         return ()  # its pool was deleted, perhaps to come again under this or another name
     return tuple(name for name in offence.policies if evicts(state.policies[name]))
-
-
-def _is_static(pod: Pod) -> bool:
-    # Its kubelet would start it again; only its mirror would go.
-    return pod.owner is not None and pod.owner.kind == "Node"

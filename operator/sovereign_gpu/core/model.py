@@ -152,6 +152,11 @@ class Pod:
     """When kube-scheduler bound it, seconds since the epoch; 0: it did not, or nobody says."""
 
     @property
+    def static(self) -> bool:
+        """Whether its kubelet runs it without the API server: only its mirror is here."""
+        return self.owner is not None and self.owner.kind == "Node"
+
+    @property
     def controlled(self) -> bool:
         """Whether an owner would replace this pod if it were deleted."""
         return self.owner is not None

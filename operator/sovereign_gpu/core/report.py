@@ -42,6 +42,8 @@ class PoolReport:
     """Sum of the guarantees that tenants have in the pool."""
     losses: PoolLosses = field(default_factory=PoolLosses)
     """What faults take from the pool."""
+    static: list[str] = field(default_factory=list)
+    """Static pods that hold GPUs or stand in a tenant's namespace, as namespace/name."""
     rivals: set[str] = field(default_factory=set)
     """Other pools that claim nodes of this one."""
     products: Counter[str] = field(default_factory=Counter)
@@ -145,6 +147,7 @@ def pools(state: State) -> dict[str, PoolReport]:
         for pool, gpus, *_ in tenant_spec.shares:
             if pool in reports:
                 reports[pool].guaranteed += gpus
+    _note_static(state, reports)
     for pool, found in losses.of_pools(state).items():
         reports[pool].losses = found
     for pool, floor in state.floors.items():
@@ -153,6 +156,14 @@ def pools(state: State) -> dict[str, PoolReport]:
         report.whole_nodes_free = floor.whole_nodes_free()
         report.largest_gang = floor.largest_gang(report.free)
     return reports
+
+
+def _note_static(state: State, reports: Mapping[str, PoolReport]) -> None:
+    for uid in state.static:
+        pod = state.pods[uid]
+        at = reports.get(state.pool_of_node.get(pod.node, ""))
+        if at and (pod.demand.gpus or state.tenant_of(pod.namespace) != FOREIGN):
+            at.static.append(f"{pod.namespace}/{pod.name}")
 
 
 def _count_node(state: State, node: Node, pool: str, report: PoolReport) -> None:

@@ -60,6 +60,8 @@ class State:
     """Nodes that did not take a pod although it fits by these books; they are planned for last."""
     feasible: FeasibleNodes = field(default_factory=FeasibleNodes)
     mix: Mix = field(default_factory=Mix)
+    static: set[str] = field(default_factory=set)
+    """Pods that their kubelets run by themselves, by uid."""
     due: set[str] = field(default_factory=set)
     """Tenants for whom something changed that might let a pod start."""
     blocked: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -74,6 +76,8 @@ class State:
         if known is not None and _overtaken(pod, known):
             return
         self.pods[pod.uid] = pod
+        if pod.static:
+            self.static.add(pod.uid)
         self._pods_in[pod.namespace].add(pod.uid)
         self._count(known, pod)
         self.place(pod)
@@ -82,6 +86,7 @@ class State:
         """Forget a pod that is finished or gone; what it held is free."""
         pod = self.pods.pop(uid, None)
         self._count(pod, None)
+        self.static.discard(uid)
         if pod is not None:
             self._pods_in[pod.namespace].discard(uid)
             if not self._pods_in[pod.namespace]:

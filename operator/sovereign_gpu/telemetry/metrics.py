@@ -88,6 +88,13 @@ class DriftFacts(Protocol):
     """Answers to evictions, by policy and outcome."""
 
 
+class MarkFacts(Protocol):
+    """What became of the operator's marks on nodes and namespaces."""
+
+    moved: Counts[str]
+    """Changed by somebody else and put right, by kind."""
+
+
 class GuardFacts(Protocol):
     """What is known of the policies and definitions that enforce."""
 
@@ -146,6 +153,7 @@ class Metrics(Collector):
         self.drift: DriftFacts | None = None
         self.unbound: UnboundFacts | None = None
         self.guards: GuardFacts | None = None
+        self.marks: MarkFacts | None = None
         self.orphaned: Callable[[], dict[str, list[str]]] = dict
         labels = ("tenant", "pool", "model")
         self._admissions = Counter(
@@ -252,6 +260,14 @@ class Metrics(Collector):
             for pool, numbers in reports.items():
                 family.add_metric((pool,), getattr(numbers, attribute))
             yield family
+        static = GaugeMetricFamily(
+            PREFIX + "pool_static_pods",
+            "Static pods that hold GPUs or stand in a tenant's namespace; admitted by nobody.",
+            labels=("pool",),
+        )
+        for pool, numbers in reports.items():
+            static.add_metric((pool,), len(numbers.static))
+        yield static
         models = GaugeMetricFamily(
             PREFIX + "pool_model_gpus", "GPUs by model.", labels=("pool", "model")
         )
@@ -313,6 +329,15 @@ class Metrics(Collector):
         yield given_up
 
     def _guards(self) -> Iterator[Metric]:
+        if self.marks is not None:
+            moved = CounterMetricFamily(
+                PREFIX + "marks_moved",
+                "Labels and annotations of the operator that others changed; put right again.",
+                labels=("kind",),
+            )
+            for kind in ("Node", "Namespace"):
+                moved.add_metric((kind,), self.marks.moved[kind])
+            yield moved
         if self.guards is None:
             return
         watched = GaugeMetricFamily(
