@@ -11,6 +11,7 @@ from tests.admission.world import (
     FREE,
     GOVERNED,
     RESIDENCY_LABEL,
+    STRICT,
     WARNED,
     World,
     daemonset,
@@ -333,6 +334,13 @@ def a_daemonset_with_gpus_without_a_tenant(world: World) -> Response:
 @attack("daemonset-gpu")
 def a_daemonset_with_gpus_in_the_namespace_of_an_exempt_account(world: World) -> Response:
     return world.admin.create(daemonsets_path(CI), daemonset(pod(gpus=1)), dryRun="All")
+
+
+@attack("daemonset-gpu")
+def a_daemonset_given_gpus_later(world: World) -> Response:
+    limits = {"op": "add", "path": "/spec/template/spec/containers/0/resources"}
+    limits |= {"value": {"limits": {names.GPU_RESOURCE: "1"}}}
+    return world.patch(world.tenant, f"{daemonsets_path(STRICT)}/plain", [limits])
 
 
 # --- policies that only warn -----------------------------------------------------------------

@@ -16,12 +16,14 @@ from tests.admission.world import (
     World,
     annotated,
     claims_path,
+    endpoint_slices_path,
     labelled,
     namespace_path,
     network_policies_path,
     network_policy,
     pod,
     pods_path,
+    snapshots_path,
     volume_claim,
 )
 
@@ -147,13 +149,19 @@ def attributes_of_a_claim_exchanged_later(world: World) -> Response:
 
 @attack("snapshot-class")
 def a_snapshot_of_another_class(world: World) -> Response:
-    path = f"/apis/snapshot.storage.k8s.io/v1/namespaces/{STRICT}/volumesnapshots"
+    path = snapshots_path(STRICT)
     spec = {
         "volumeSnapshotClassName": "us-cheap",
         "source": {"persistentVolumeClaimName": "claimed"},
     }
     body = {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot"}
     return world.admin.create(path, {**body, "metadata": {"name": "x"}, "spec": spec}, dryRun="All")
+
+
+@attack("snapshot-class")
+def a_snapshot_given_another_class_later(world: World) -> Response:
+    body = {"spec": {"volumeSnapshotClassName": "us-cheap"}}
+    return world.patch(world.admin, f"{snapshots_path(STRICT)}/older", body)
 
 
 # --- Services --------------------------------------------------------------------------------
@@ -186,8 +194,39 @@ def endpoints_written_by_hand(world: World) -> Response:
         "endpoints": [{"addresses": ["198.51.100.7"]}],
         "ports": [{"port": 443}],
     }
-    path = f"/apis/discovery.k8s.io/v1/namespaces/{STRICT}/endpointslices"
+    path = endpoint_slices_path(STRICT)
     return world.admin.create(path, body, dryRun="All")
+
+
+OLDER = f"/api/v1/namespaces/{STRICT}/services/older"
+
+
+@attack("service-external-name")
+def a_service_made_an_alias_later(world: World) -> Response:
+    alias = {"type": "ExternalName", "externalName": "bucket.example.com", "clusterIP": ""}
+    return world.patch(world.tenant, OLDER, {"spec": {**alias, "clusterIPs": None}})
+
+
+@attack("service-load-balancer")
+def a_service_given_a_balancer_later(world: World) -> Response:
+    return world.patch(world.tenant, OLDER, {"spec": {"type": "LoadBalancer"}})
+
+
+@attack("service-external-ips")
+def a_service_given_an_address_outside_later(world: World) -> Response:
+    return world.patch(world.tenant, OLDER, {"spec": {"externalIPs": ["198.51.100.7"]}})
+
+
+@attack("service-endpoints")
+def endpoints_changed_by_hand(world: World) -> Response:
+    body = {"endpoints": [{"addresses": ["198.51.100.7"]}]}
+    return world.patch(world.admin, f"{endpoint_slices_path(STRICT)}/older", body)
+
+
+@attack("service-endpoints")
+def endpoints_of_the_older_kind_changed_by_hand(world: World) -> Response:
+    body = {"subsets": [{"addresses": [{"ip": "198.51.100.7"}], "ports": [{"port": 443}]}]}
+    return world.patch(world.admin, f"/api/v1/namespaces/{STRICT}/endpoints/older", body)
 
 
 @attack("service-endpoints")

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rig.client import STRATEGIC_PATCH
 from tests.admission.attacks import attack
 from tests.admission.attacks_leave import EVIL
-from tests.admission.world import WARNED, World, claims_path, pod, pods_path, volume_claim
+from tests.admission.world import (
+    WARNED,
+    World,
+    claims_path,
+    endpoint_slices_path,
+    pod,
+    pods_path,
+    snapshots_path,
+    volume_claim,
+)
 
 if TYPE_CHECKING:
     from rig.client import Response
@@ -84,7 +94,7 @@ def claim_attributes_warned(world: World) -> Response:
 
 @attack("snapshot-class-warning", warns=True)
 def snapshot_class_warned(world: World) -> Response:
-    path = f"/apis/snapshot.storage.k8s.io/v1/namespaces/{WARNED}/volumesnapshots"
+    path = snapshots_path(WARNED)
     body = {
         "apiVersion": "snapshot.storage.k8s.io/v1",
         "kind": "VolumeSnapshot",
@@ -122,7 +132,78 @@ def endpoints_warned(world: World) -> Response:
     return world.admin.create(path, body, dryRun="All")
 
 
+@attack("service-endpoints-warning", warns=True)
+def endpoints_changed_warned(world: World) -> Response:
+    body = {"subsets": [{"addresses": [{"ip": "198.51.100.7"}], "ports": [{"port": 443}]}]}
+    return world.patch(world.admin, f"/api/v1/namespaces/{WARNED}/endpoints/older", body)
+
+
+@attack("service-endpoints-warning", warns=True)
+def endpoint_slice_warned(world: World) -> Response:
+    body = {
+        "metadata": {"name": "out"},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["198.51.100.7"]}],
+    }
+    return world.admin.create(endpoint_slices_path(WARNED), body, dryRun="All")
+
+
+@attack("service-endpoints-warning", warns=True)
+def endpoint_slice_changed_warned(world: World) -> Response:
+    body = {"endpoints": [{"addresses": ["198.51.100.7"]}]}
+    return world.patch(world.admin, f"{endpoint_slices_path(WARNED)}/older", body)
+
+
+@attack("service-load-balancer-warning", warns=True)
+def balancer_given_later_warned(world: World) -> Response:
+    path = f"/api/v1/namespaces/{WARNED}/services/older"
+    return world.patch(world.tenant, path, {"spec": {"type": "LoadBalancer"}})
+
+
+@attack("snapshot-class-warning", warns=True)
+def snapshot_changed_warned(world: World) -> Response:
+    body = {"spec": {"volumeSnapshotClassName": "us-cheap"}}
+    return world.patch(world.admin, f"{snapshots_path(WARNED)}/older", body)
+
+
+@attack("image-registry-warning", warns=True)
+def image_exchanged_warned(world: World) -> Response:
+    swap = {"op": "replace", "path": "/spec/containers/0/image", "value": EVIL}
+    return world.patch(world.tenant, f"{pods_path(WARNED)}/unbound", [swap])
+
+
+@attack("image-registry-warning", warns=True)
+def ephemeral_image_warned(world: World) -> Response:
+    body = {"spec": {"ephemeralContainers": [{"name": "debug", "image": EVIL}]}}
+    path = f"{pods_path(WARNED)}/unbound/ephemeralcontainers"
+    return world.patch(world.admin, path, body, STRATEGIC_PATCH)
+
+
+def _connected(world: World, path: str) -> Response:
+    return world.tenant.request("POST", f"/api/v1/namespaces/{WARNED}/{path}", command="id")
+
+
 @attack("access-country-warning", warns=True, connects=True)
 def access_warned(world: World) -> Response:
     path = f"{pods_path(WARNED)}/unbound/exec"
     return world.tenant.request("POST", path, command="id", stdout="true")
+
+
+@attack("access-country-warning", warns=True, connects=True)
+def terminal_warned(world: World) -> Response:
+    return _connected(world, "pods/unbound/attach")
+
+
+@attack("access-country-warning", warns=True, connects=True)
+def forwarded_port_warned(world: World) -> Response:
+    return _connected(world, "pods/unbound/portforward")
+
+
+@attack("access-country-warning", warns=True, connects=True)
+def page_of_a_pod_warned(world: World) -> Response:
+    return _connected(world, "pods/unbound/proxy/")
+
+
+@attack("access-country-warning", warns=True, connects=True)
+def page_of_a_service_warned(world: World) -> Response:
+    return _connected(world, "services/older/proxy/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -23,9 +24,15 @@ CHART = Path(__file__).parents[2] / "charts" / "sovereign-gpu"
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A cluster with the policies in force and no operator."""
-    root = tmp_path_factory.mktemp("admission")
+    with cluster("admission", tmp_path_factory.mktemp("admission")) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def cluster(name: str, root: Path) -> Iterator[World]:
+    """A control plane with the policies, people and things of `World`."""
     profile = os.environ.get("SOVEREIGN_GPU_PROFILE", "1.36")
-    with Rig("admission", root=root, profile=profile) as rig:
+    with Rig(name, root=root, profile=profile) as rig:
         rendered = subprocess.run(  # noqa: S603 - helm, which the rig built
             [
                 str(rig.binaries / "helm"),

@@ -79,3 +79,22 @@ EFFECTS: dict[str, Callable[[World], bool]] = {
     "daemonset-residency-selector": daemonset_residency_selector,
     "daemonset-companion-toleration": daemonset_companion_toleration,
 }
+
+
+def _daemons_changed(world: World) -> bool:
+    """Whether a DaemonSet that is changed is given the selector again."""
+    path = f"{daemonsets_path(GOVERNED)}/door"
+    if not world.admin.get(path).ok:
+        world.tenant.create(daemonsets_path(GOVERNED), daemonset(pod(), "door")).must()
+    without = [{"op": "remove", "path": "/spec/template/spec/nodeSelector"}]
+    answer = world.tenant.patch(path, without, dryRun="All")
+    selector = answer.must()["spec"]["template"]["spec"].get("nodeSelector", {})
+    return RESIDENCY_LABEL in selector
+
+
+DOORS: dict[tuple[str, str, str], Callable[[World], bool]] = {
+    ("sovereign-gpu-pod-patch", "pods", "CREATE"): gate,
+    ("sovereign-gpu-daemonset-patch", "daemonsets", "CREATE"): daemonset_residency_selector,
+    ("sovereign-gpu-daemonset-patch", "daemonsets", "UPDATE"): _daemons_changed,
+}
+"""What policies that patch bring about at each of their doors."""

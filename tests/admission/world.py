@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rig.client import Client, Response
     from rig.control_plane import Rig
 
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 HOME, AWAY = "eu-de-muc", "us-east-1"
 GOVERNED, FREE, WARNED, EXEMPT, CI = "acme-train", "free", "acme-old", "gpu-operator", "ci"
 STRICT = "acme-strict"
@@ -205,6 +206,8 @@ def build(rig: Rig, rbac: Iterable[dict[str, Any]]) -> World:
     admin.create(daemonsets_path(FREE), daemonset(pod(gpus=1), "older")).must()
     grant_tenant(admin, "tenant-acme", [GOVERNED, FREE, WARNED, STRICT])
     admin.apply(_SNAPSHOTS).must()
+    for namespace in (STRICT, WARNED):
+        _older(admin, namespace)
     home, away, bare, companion = _nodes(rig, admin)
     world = World(
         rig=rig,
@@ -246,6 +249,40 @@ def populate(world: World) -> None:
         f"{pods_path(GOVERNED)}/running", lambda body: body["status"]["phase"] == "Running", 60
     )
     world.admin.create(pods_path("kube-system"), pod("infra", schedulerName="nobody")).must()
+
+
+def snapshots_path(namespace: str) -> str:
+    return f"/apis/snapshot.storage.k8s.io/v1/namespaces/{namespace}/volumesnapshots"
+
+
+def endpoint_slices_path(namespace: str) -> str:
+    return f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+
+
+def _older(admin: Client, namespace: str) -> None:
+    """Make what is there before the policies, so that it can be changed for the worse."""
+    service = {"ports": [{"port": 443}]}
+    admin.create(
+        f"/api/v1/namespaces/{namespace}/services", {"metadata": {"name": "older"}, "spec": service}
+    ).must()
+    admin.create(
+        f"/api/v1/namespaces/{namespace}/endpoints", {"metadata": {"name": "older"}}
+    ).must()
+    empty = {"metadata": {"name": "older"}, "addressType": "IPv4", "endpoints": []}
+    admin.create(endpoint_slices_path(namespace), empty).must()
+    admin.wait(f"{DEFINITIONS}/volumesnapshots.snapshot.storage.k8s.io", _is_established)
+    snapshot = {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot"}
+    snapshot |= {"metadata": {"name": "older"}, "spec": {"volumeSnapshotClassName": "eu-daily"}}
+    admin.wait(snapshots_path(namespace), lambda _: True)
+    admin.create(snapshots_path(namespace), snapshot).must()
+    admin.create(
+        daemonsets_path(namespace), daemonset(pod(nodeSelector={"no": "node"}), "plain")
+    ).must()
+
+
+def _is_established(found: Any) -> bool:
+    rows = found["status"]["conditions"]
+    return any(each["type"] == "Established" and each["status"] == "True" for each in rows)
 
 
 def _claimed(world: World, namespace: str) -> None:

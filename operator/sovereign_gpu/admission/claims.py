@@ -1,5 +1,6 @@
 """ResourceClaims: nothing that cannot be counted yet, and no administrative access to devices.
 
+Their specs never change, so only new ones are judged.
 The pod that uses a claim is refused as well (`pod_create`); here the author of the claim reads it.
 kube-scheduler itself makes claims for extended resources that a driver serves.
 """
@@ -15,9 +16,7 @@ _ADMIN: Final = "{0}.filter(r, r.?exactly.?adminAccess.orValue(false)).map(r, r.
 _CLAIM: Final = "object.spec.?devices.?requests.orValue([])"
 _TEMPLATE: Final = "object.spec.?spec.?devices.?requests.orValue([])"
 
-_GOVERNED: Final = (
-    "oldObject != null || !variables.governed || request.userInfo.username in $schedulerUsers"
-)
+_GOVERNED: Final = "!variables.governed || request.userInfo.username in $schedulerUsers"
 _FOUND: Final = '"a request for devices that cannot be counted"'
 _REMEDY: Final = "GPUs as nvidia.com/gpu in limits of pods; ResourceClaims cannot be counted yet"
 _ADMIN_FOUND: Final = '"adminAccess in request " + variables.admin.join(", ")'
@@ -26,7 +25,7 @@ _ADMIN_REMEDY: Final = "adminAccess in exempt namespaces only"
 CLAIMS: Final = Policy(
     name="sovereign-gpu-resource-claim",
     purpose="ResourceClaims: none in tenants' namespaces, no adminAccess outside exempt ones.",
-    match=(Match("resource.k8s.io", ("resourceclaims",), ("CREATE", "UPDATE")),),
+    match=(Match("resource.k8s.io", ("resourceclaims",), ("CREATE",)),),
     scope=Scope.NOT_EXEMPT,
     variables=(cel.GOVERNED, Variable("admin", _ADMIN.format(_CLAIM))),
     validations=(
@@ -40,7 +39,7 @@ CLAIMS: Final = Policy(
 TEMPLATES: Final = Policy(
     name="sovereign-gpu-resource-claim-template",
     purpose="ResourceClaimTemplates: as ResourceClaims.",
-    match=(Match("resource.k8s.io", ("resourceclaimtemplates",), ("CREATE", "UPDATE")),),
+    match=(Match("resource.k8s.io", ("resourceclaimtemplates",), ("CREATE",)),),
     scope=Scope.NOT_EXEMPT,
     variables=(cel.GOVERNED, Variable("admin", _ADMIN.format(_TEMPLATE))),
     validations=(

@@ -163,7 +163,8 @@ def _inlined(policy: Policy) -> Policy:
         if once is None:
             break
         owner = _owner(once, rules)
-        rules[owner] = rules[owner].replace(f"variables.{once}", f"({known[once].strip()})")
+        before, after = re.split(rf"\bvariables\.{once}\b", rules[owner])
+        rules[owner] = f"{before}({known[once].strip()}){after}"
         del known[once]
     return replace(
         policy,

@@ -91,7 +91,7 @@ object.spec.?tolerations.orValue([]).filter(t,
 CHANGES: Final = Policy(
     name="sovereign-gpu-pod-update",
     purpose="Changes of pods: the gate and what is ours only with the right, and nothing beside.",
-    match=(Match("", ("pods", "pods/ephemeralcontainers"), ("UPDATE",)),),
+    match=(Match("", ("pods",), ("UPDATE",)),),
     # The operator's identity is held to its task in exempt namespaces as well.
     scope=Scope.EVERYWHERE,
     one_verdict=True,
