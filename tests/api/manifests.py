@@ -71,6 +71,93 @@ REFUSED = (
     Refused("region-empty", POOL, "spec.location.region", ""),
     Refused("region-longer-than-a-label", POOL, "spec.location.region", "r" * 64),
     Refused("site-with-a-space", POOL, "spec.location.site", "hall 4"),
+    # what a pool says of itself
+    Refused(
+        "verified-by-nobody",
+        POOL,
+        "spec.sovereignty.companies[0].verifiedBy",
+        ABSENT,
+        "found Verified without evidence and verifiedBy",
+        "spec.sovereignty.companies[0].trust",
+    ),
+    Refused(
+        "verified-without-evidence",
+        POOL,
+        "spec.sovereignty.certifications[0].evidence",
+        ABSENT,
+        "Verified with both",
+        "spec.sovereignty.certifications[0].trust",
+    ),
+    Refused("unknown-trust", POOL, "spec.sovereignty.support.trust", "Sure", '"Declared"'),
+    Refused("unknown-role", POOL, "spec.sovereignty.companies[0].roles[0]", "Owner"),
+    Refused("lei-too-short", POOL, "spec.sovereignty.companies[0].lei", "529900"),
+    Refused("seat-in-words", POOL, "spec.sovereignty.companies[1].country", "Bayern", "found"),
+    Refused(
+        "parent-in-eu-texts",
+        POOL,
+        "spec.sovereignty.companies[0].ultimateParent.country",
+        "EL",
+        "Greece is GR",
+    ),
+    Refused(
+        "day-that-is-none", POOL, "spec.sovereignty.certifications[0].validUntil", "2027-02-30"
+    ),
+    Refused("digest-too-short", POOL, "spec.sovereignty.certifications[0].evidence.sha256", "00"),
+    Refused("evidence-anywhere", POOL, "spec.sovereignty.certifications[0].evidence.uri", "there"),
+    Refused("support-from-nowhere", POOL, "spec.sovereignty.support.countries", []),
+    Refused("keys-held-by-a-friend", POOL, "spec.sovereignty.keys.holder", "Friend", '"Customer"'),
+    Refused("unknown-purpose", POOL, "spec.sovereignty.endpoints[0].purpose", "Fun"),
+    Refused(
+        "company-twice",
+        POOL,
+        "spec.sovereignty.companies",
+        [{"legalName": "A", "country": "DE", "roles": ["Support"]}] * 2,
+    ),
+    # what a policy asks of it
+    Refused(
+        "unknown-version-of-a-set", POLICY, "spec.countries.sets[0]", "EU@1999-01-01", "EU@2020"
+    ),
+    Refused(
+        "role-asked-for-nowhere",
+        POLICY,
+        "spec.require.roles[0].countries",
+        {},
+        "empty allow-list",
+        "spec.require.roles[0].countries.sets",
+    ),
+    Refused(
+        "role-asked-twice",
+        POLICY,
+        "spec.require.roles[1].role",
+        "CloudOperator",
+        blames="spec.require.roles",
+    ),
+    Refused("scheme-with-a-space", POLICY, "spec.require.certifications[0].scheme", "BSI C5"),
+    # ways out
+    Refused("registry-without-slash", POLICY, "spec.registries.allowed[0]", "registry.example.eu"),
+    Refused("registry-of-no-host", POLICY, "spec.registries.allowed[0]", "library/"),
+    Refused("registry-in-capitals", POLICY, "spec.registries.allowed[0]", "Registry.EU/"),
+    Refused("registries-that-are-none", POLICY, "spec.registries.allowed", []),
+    Refused("unknown-opening", POLICY, "spec.services.allow[0]", "Ingress", '"LoadBalancer"'),
+    Refused(
+        "network-without-mask", POLICY, "spec.egress.networks[0]", "192.0.2.0", "a network such as"
+    ),
+    Refused(
+        "network-with-host-bits",
+        POLICY,
+        "spec.egress.networks[0]",
+        "192.0.2.1/24",
+        "behind the mask",
+    ),
+    Refused("network-in-words", POLICY, "spec.egress.networks[0]", "internet", "found"),
+    Refused(
+        "access-from-nowhere",
+        POLICY,
+        "spec.access.countries",
+        {},
+        "empty allow-list",
+        "spec.access.countries.sets",
+    ),
     # which nodes take no pods
     Refused("ready-as-health-rule", POOL, "spec.health.conditions[0].type", "Ready", "but Ready"),
     Refused("condition-with-a-space", POOL, "spec.health.conditions[0].type", "Gpu Hot"),

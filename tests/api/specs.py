@@ -18,6 +18,98 @@ condition = st.fixed_dictionaries(
     {"type": st.sampled_from(["GpuMemWatch", "Ready", "a.b/C", "a b", ""])},
     optional={"unhealthyStatus": st.sampled_from(["True", "False", "Ignored", "true", ""])},
 )
+countries = st.fixed_dictionaries(
+    {},
+    optional={
+        "sets": st.lists(
+            st.sampled_from(["EU", "EU@2020-02-01", "ADEQUATE", "EU@2019-01-01"]), max_size=2
+        ),
+        "include": st.lists(country, max_size=1),
+    },
+)
+trust = st.sampled_from(["Declared", "Verified", "verified"])
+evidence = st.fixed_dictionaries(
+    {
+        "uri": st.sampled_from(["https://a/b", "there", ""]),
+        "sha256": st.sampled_from(["0" * 64, "0" * 63, "Z" * 64]),
+    }
+)
+attested = {
+    "trust": trust,
+    "verifiedBy": word,
+    "validUntil": st.sampled_from(["2027-01-31", "2027-02-30", "soon", ""]),
+    "evidence": evidence,
+}
+sovereignty = st.fixed_dictionaries(
+    {},
+    optional={
+        "support": st.fixed_dictionaries(
+            {"countries": st.lists(country, max_size=2)}, optional=attested
+        ),
+        "keys": st.fixed_dictionaries(
+            {"holder": st.sampled_from(["Customer", "Me"]), "country": country}, optional=attested
+        ),
+        "companies": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "legalName": word,
+                    "country": country,
+                    "roles": st.lists(st.sampled_from(["Support", "Owner"]), max_size=2),
+                },
+                optional=attested,
+            ),
+            max_size=2,
+        ),
+    },
+)
+perimeter = {
+    "registries": st.fixed_dictionaries(
+        {
+            "allowed": st.lists(
+                st.sampled_from(
+                    ["a.eu/", "a.eu", "a/", "localhost/", "a:5000/x/", "A.eu/", "a.eu//"]
+                ),
+                max_size=2,
+            )
+        }
+    ),
+    "egress": st.fixed_dictionaries(
+        {},
+        optional={
+            "networks": st.lists(
+                st.sampled_from(
+                    [
+                        "10.0.0.0/8",
+                        "10.0.0.1/8",
+                        "::/0",
+                        "1.2.3.4",
+                        "a/8",
+                        "10.0.0.0/33",
+                        "2001:db8::1/128",
+                    ]
+                ),
+                max_size=2,
+            ),
+            "namespaces": st.lists(word, max_size=2),
+        },
+    ),
+    "services": st.fixed_dictionaries(
+        {"allow": st.lists(st.sampled_from(["LoadBalancer", "Everything"]), max_size=2)}
+    ),
+    "access": st.fixed_dictionaries({"countries": countries}),
+    "require": st.fixed_dictionaries(
+        {},
+        optional={
+            "support": st.fixed_dictionaries({"countries": countries}, optional={"trust": trust}),
+            "roles": st.lists(
+                st.fixed_dictionaries(
+                    {"role": st.sampled_from(["Support", "Owner"]), "countries": countries}
+                ),
+                max_size=2,
+            ),
+        },
+    ),
+}
 SPECS = {
     "GpuPool": st.fixed_dictionaries(
         {
@@ -26,6 +118,7 @@ SPECS = {
             )
         },
         optional={
+            "sovereignty": sovereignty,
             "health": st.fixed_dictionaries(
                 {}, optional={"conditions": st.lists(condition, max_size=2)}
             ),
@@ -71,6 +164,7 @@ SPECS = {
             )
         },
         optional={
+            **perimeter,
             "enforcement": st.sampled_from(["Deny", "Warn", "Off"]),
             "onDrift": st.fixed_dictionaries(
                 {},

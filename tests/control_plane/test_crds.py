@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from rig.users import PLATFORM_ADMIN
 from sovereign_gpu.api import Condition, InvalidObjectError, parse
-from sovereign_gpu.api.dataresidencypolicy import DataResidencyPolicyStatus, Eligible, Violations
 from sovereign_gpu.api.parse import KINDS
+from sovereign_gpu.api.policystatus import DataResidencyPolicyStatus, Eligible, Violations
 from sovereign_gpu.api.poolstatus import GpuPoolStatus, PoolGpuCounts, PoolNodeCounts, PoolProduct
 from sovereign_gpu.api.tenantquota import PoolUsage, QuotaTotals, TenantQuotaStatus, Waiting
 from sovereign_gpu.core.model import Reason
