@@ -126,7 +126,7 @@ class OperatorProcess:
         return self._process.pid
 
     def start(self, *, wait: bool = True) -> Self:
-        """Start the process; with `wait`, until it is ready."""
+        """Start the process; with `wait`, until it leads."""
         self._port, self._read_port = _free_port(), _free_port()
         kubeconfig = self._rig.service_account_kubeconfig(NAMESPACE, NAME)
         environment = {**os.environ, **self._told(), "PYTHONPATH": str(TREE / "operator")}
@@ -140,12 +140,23 @@ class OperatorProcess:
                 command, stdout=log, stderr=log, env=environment, cwd=TREE
             )
         if wait:
-            self.wait_ready()
+            self.wait_leading()
         return self
 
     def wait_ready(self, seconds: float = 60.0) -> None:
-        """Wait until /readyz answers ok."""
-        wait_for(self._ready, seconds, f"the operator to be ready; see {self._log}")
+        """Wait until /readyz answers ok: it follows everything."""
+        wait_for(
+            lambda: self._page("readyz").ok, seconds, f"the operator to be ready; see {self._log}"
+        )
+
+    def wait_leading(self, seconds: float = 60.0) -> None:
+        """Wait until it decides."""
+        wait_for(
+            lambda: "sovereign_gpu_leader 1.0" in self._page("metrics").text,
+            seconds,
+            f"the operator to lead; see {self._log}",
+            0.1,
+        )
 
     @property
     def read_api(self) -> str:
@@ -193,13 +204,15 @@ class OperatorProcess:
             self._process.wait()
             raise RigError(f"the operator did not end within {seconds:.0f} s") from None
 
-    def _ready(self) -> bool:
+    def _page(self, name: str) -> requests.Response:
         if self._process is not None and self._process.poll() is not None:
             raise RigError(f"the operator ended with {self._process.returncode}; see {self._log}")
         try:
-            return requests.get(self._url("readyz"), timeout=5).ok
+            return requests.get(self._url(name), timeout=5)
         except requests.RequestException:
-            return False
+            silent = requests.Response()
+            silent.status_code = 503
+            return silent
 
     def _url(self, page: str) -> str:
         return f"http://127.0.0.1:{self._port}/{page}"

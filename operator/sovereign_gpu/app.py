@@ -1,6 +1,7 @@
 """The composition root: builds every part, owns the order of start and end.
 
-Start: credentials, health, custom resources, lease; then, as the leader, informers and the loop.
+Start: credentials, health, informers and custom resources, which every process follows; the lease;
+then, as the leader, decisions.
 End (SIGTERM): no new decisions, writes in flight finish, the lease is given back.
 """
 
@@ -32,6 +33,7 @@ from sovereign_gpu.controller.drift import Drift
 from sovereign_gpu.controller.egress import EgressPolicies
 from sovereign_gpu.controller.events import Events
 from sovereign_gpu.controller.evictions import Evictions
+from sovereign_gpu.controller.fence import Fence
 from sovereign_gpu.controller.guards import guards
 from sovereign_gpu.controller.loop import Controller, Stores
 from sovereign_gpu.controller.marks import Marks
@@ -39,6 +41,7 @@ from sovereign_gpu.controller.policystatus import PolicyStatus
 from sovereign_gpu.controller.registry import Registry
 from sovereign_gpu.controller.releases import Releaser
 from sovereign_gpu.controller.reports import Reports
+from sovereign_gpu.controller.role import Role
 from sovereign_gpu.controller.status import StatusMaker
 from sovereign_gpu.controller.unbound import Unbound
 from sovereign_gpu.controller.waits import Waits
@@ -72,6 +75,7 @@ class Operator:
         self._settings = settings
         self._credentials = load_credentials(settings.kubeconfig)
         self._api = Api(self._credentials, user_agent=f"sovereign-gpu/{__version__}")
+        self._role = Role(self._api, settings.lease_namespace, settings.pod)
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._leading = False
@@ -84,16 +88,23 @@ class Operator:
         self._lease = Lease(
             self._api,
             settings.lease_namespace,
-            settings.lease_name,
+            names.LEASE,
             # A restarted container has the same host name and must not pass for its predecessor.
             holder=f"{settings.identity}_{secrets.token_hex(4)}",
             duration=settings.lease_seconds,
+        )
+        self._fence = Fence(
+            self._api,
+            settings.lease_namespace,
+            signature=lambda: self._lease.token,
+            valid=lambda: self._lease.valid,
         )
         releaser = Releaser(
             api=self._api,
             writer=writer,
             engine=engine,
             metrics=metrics,
+            fence=self._fence,
             signature=lambda: self._lease.token,
             wake=self._wake.set,
             # Sent in the last moment of our lease, it ends before the next leader starts.
@@ -144,6 +155,7 @@ class Operator:
         metrics.unbound = unbound
         metrics.guards = watch
         metrics.marks = marks
+        metrics.leads = lambda: self._leading and self._controller.started
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT (0) or until the lease is lost (1).
@@ -159,6 +171,7 @@ class Operator:
             open_ones.push_async_callback(self._api.close)
             await self._listen(open_ones)
             tasks = [
+                asyncio.create_task(self._follow(), name="follow"),
                 asyncio.create_task(self._lead(), name="lead"),
                 asyncio.create_task(
                     resources.serve(
@@ -212,14 +225,14 @@ class Operator:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._leading and settled:
             await self._lease.give_back()
+            await self._role.leave()
         elif self._leading:
             log.warning("a release may still land; the next leader waits until the lease is over")
 
-    async def _lead(self) -> None:
-        await self._lease.acquire()
-        self._leading = True
+    async def _follow(self) -> None:
+        """Know everything at any time, so that a standby decides soon after it becomes leader."""
+        await self._role.leave()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._hold())
             for informer in self._controller.informers:
                 group.create_task(informer.run())
             for guard in self._controller.guards.informers:
@@ -231,20 +244,30 @@ class Operator:
             )
             group.create_task(self._controller.run())
 
-    async def _hold(self) -> None:
-        await self._lease.hold()
+    async def _lead(self) -> None:
+        await self._lease.acquire()
+        self._leading = True
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._lease.hold())
+            group.create_task(self._decide())
+
+    async def _decide(self) -> None:
+        await self._fence.put()
+        # What a predecessor was told last may not have reached our watches yet.
+        await resources.read_surely(self._api, self._controller.registry)
+        await self._controller.lead()
+        await self._role.take()
+        await self._fence.keep()
 
     def _checks(self) -> health.Checks:
         def alive() -> str:
-            if not self._controller.started:
+            if not self._controller.following:
                 return ""
             idle = time.monotonic() - self._controller.turned_at
             return f"the loop last turned {idle:.0f} s ago" if idle > _STUCK_AFTER else ""
 
         def ready() -> str:
-            if not self._leading:
-                return "not the leader"
-            if not self._controller.started:
+            if not (self._controller.started if self._leading else self._controller.following):
                 return "reading the cluster"
             for informer in self._controller.informers:
                 silent = time.monotonic() - informer.health.last_contact

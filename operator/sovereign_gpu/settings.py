@@ -30,7 +30,6 @@ class Settings:
     port: int
     kubeconfig: str | None
     lease_namespace: str
-    lease_name: str
     lease_seconds: float
     identity: str
     writes_in_flight: int
@@ -39,6 +38,8 @@ class Settings:
     """Seconds in which the memory of past borrowing halves."""
     read_api: tuple[str, int] | None = None
     """Host and port; None: off."""
+    pod: str = ""
+    """Our own pod in the lease's namespace; empty: none."""
     admission: Admission | None = None
     """What the chart rendered the admission policies with; None: they are not watched."""
 
@@ -68,8 +69,8 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     flag("listen", "0.0.0.0:8080", "address of /livez, /readyz and /metrics")
     flag("read-api", "", "address of the read API, with TLS, that answers the commands; empty: off")
     flag("kubeconfig", "", "kubeconfig to use instead of the pod's service account")
+    flag("pod", "", "name of the operator's own pod, which is marked while it leads; empty: none")
     flag("lease-namespace", "sovereign-gpu-system", "namespace of the leader lease")
-    flag("lease-name", "sovereign-gpu", "name of the leader lease")
     flag("lease-seconds", "15", "how long a lease holds without renewal; 2 to 300")
     flag("identity", socket.gethostname(), "name of this process in the lease; unique")
     flag("writes-in-flight", "32", f"most requests in flight; 1 to {_MOST_IN_FLIGHT}")
@@ -87,7 +88,6 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         port=port,
         kubeconfig=found.kubeconfig or None,
         lease_namespace=_name("lease-namespace", found.lease_namespace),
-        lease_name=_name("lease-name", found.lease_name),
         lease_seconds=_number("lease-seconds", found.lease_seconds, 2, 300),
         identity=_word("identity", found.identity),
         writes_in_flight=_whole("writes-in-flight", found.writes_in_flight, 1, _MOST_IN_FLIGHT),
@@ -95,6 +95,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         half_life=3600
         * _number("fair-share-half-life-hours", found.fair_share_half_life_hours, 0.01, 8760),
         read_api=_address("read-api", found.read_api) if found.read_api else None,
+        pod=_name("pod", found.pod) if found.pod else "",
         admission=_admission(found.admission) if found.admission else None,
     )
 

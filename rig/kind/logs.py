@@ -33,7 +33,8 @@ def collect(cluster: Cluster, directory: Path) -> Path:
 
 
 def _questions() -> Iterator[tuple[str, tuple[str, ...]]]:
-    operator = ("logs", f"--namespace={NAMESPACE}", "deployment/sovereign-gpu", "--tail=-1")
+    selected = (f"--namespace={NAMESPACE}", "--selector=app.kubernetes.io/name=sovereign-gpu")
+    operator = ("logs", *selected, "--prefix", "--tail=-1")
     yield "operator.log", operator
     yield "operator-before.log", (*operator, "--previous")
     for component in ("kube-apiserver", "kube-scheduler", "kube-controller-manager"):

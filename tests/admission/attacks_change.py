@@ -14,6 +14,7 @@ from tests.admission.world import (
     GOVERNED,
     HOME,
     LIFT,
+    SIGN,
     WARNED,
     World,
     annotated,
@@ -138,7 +139,22 @@ def an_image_swapped_by_the_operator(world: World) -> Response:
 
 @attack("release-spec")
 def an_image_swapped_with_the_release(world: World) -> Response:
-    return world.patch(world.operator, GATED, [LIFT, SWAP])
+    return world.patch(world.operator, GATED, [LIFT, SIGN, SWAP])
+
+
+@attack("fence")
+def a_release_by_a_leader_that_was_replaced(world: World) -> Response:
+    return world.patch(world.operator, GATED, [LIFT, {**SIGN, "value": "leader/2"}])
+
+
+@attack("fence")
+def a_release_under_the_number_of_the_lease_by_another(world: World) -> Response:
+    return world.patch(world.operator, GATED, [LIFT, {**SIGN, "value": "other/3"}])
+
+
+@attack("fence")
+def a_release_that_nobody_signed(world: World) -> Response:
+    return world.patch(world.operator, GATED, [LIFT])
 
 
 @attack("release-spec")

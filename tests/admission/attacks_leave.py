@@ -304,29 +304,34 @@ def a_second_policy_that_hides_behind_an_allowed_peer(world: World) -> Response:
     return _allowing(world, {"to": peers})
 
 
-@attack("operator-network-policy")
-def a_policy_of_packets_by_the_operator_where_no_tenant_is(world: World) -> Response:
+def network_policy_of_operator(namespace: str) -> dict[str, Any]:
     body = network_policy(names.EGRESS_POLICY, [])
     body |= {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}
-    body["metadata"]["namespace"] = FREE
-    return world.operator.apply(body, dry_run=True)
+    body["metadata"]["namespace"] = namespace
+    return body
+
+
+@attack("operator-network-policy")
+def a_policy_of_packets_by_the_operator_where_no_tenant_is(world: World) -> Response:
+    return world.operator.apply(network_policy_of_operator(FREE), dry_run=True)
 
 
 @attack("operator-network-policy")
 def a_policy_of_packets_by_the_operator_in_an_exempt_namespace(world: World) -> Response:
-    body = network_policy(names.EGRESS_POLICY, [])
-    body |= {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}
-    body["metadata"]["namespace"] = "kube-system"
-    return world.operator.apply(body, dry_run=True)
+    return world.operator.apply(network_policy_of_operator("kube-system"), dry_run=True)
 
 
 # --- connections -----------------------------------------------------------------------------
-def from_country(client: Client, path: str, *countries: str) -> Response:
-    """Connect as an administrator who stands in for a user with that claim."""
+def as_from(*countries: str) -> dict[str, str]:
+    """Return headers by which an administrator stands in for a user with that claim."""
     headers = {"Impersonate-User": "supporter", "Impersonate-Group": "platform-admins"}
     for country in countries:
         headers[f"Impersonate-Extra-{quote(COUNTRY, safe='')}"] = country
-    return client.request("POST", path, headers=headers, command="id", stdout="true")
+    return headers
+
+
+def from_country(client: Client, path: str, *countries: str) -> Response:
+    return client.request("POST", path, headers=as_from(*countries), command="id", stdout="true")
 
 
 @attack("access-country", connects=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.admission import (
+    attacks_around,
     attacks_change,
     attacks_create,
     attacks_leave,
@@ -21,6 +22,7 @@ from tests.admission import (
 )
 from tests.admission.attacks import ATTACKS
 
+assert attacks_around
 assert attacks_change
 assert attacks_create
 assert attacks_leave
@@ -189,6 +191,8 @@ BYPASSES = (
             "claims-uncounted",
             "claim-tenant",
             "claim-template-tenant",
+            "claim-gpu-needs-tenant",
+            "claim-template-gpu-needs-tenant",
             "claim-admin-access",
             "claim-template-admin-access",
             "namespace-admin-access",
@@ -204,6 +208,7 @@ BYPASSES = (
             "device-env",
             "device-annotation",
             "device-annotation-update",
+            "device-annotation-status",
             "runtime-class",
             "ephemeral-device-env",
         ),
@@ -242,10 +247,16 @@ BYPASSES = (
         (f"{CP}/test_sovereignty.py::test_each_predicate_has_its_own_answer_and_reason",),
     ),
     Bypass(
-        "exec, attach, port-forward, proxy",
+        "exec, attach, port-forward, proxy, debug",
         "Refused",
         "where a policy asks for a country of the user; reading logs is a matter of RBAC",
         ("access-country",),
+    ),
+    Bypass(
+        "Commands through the API of a kubelet",
+        "Refused",
+        "through the API server; the kubelet's own port is a matter of RBAC and firewalls",
+        ("node-proxy",),
     ),
     Bypass(
         "Nodes that are no machines",
@@ -286,6 +297,13 @@ BYPASSES = (
         (
             "tests/chart/test_rights_of_the_operator.py::test_the_operator_may_do_what_is_written_and_nothing_else",
         ),
+    ),
+    Bypass(
+        "A leader that was replaced goes on releasing",
+        "Refused",
+        "a release is signed under a lease; and the next leader waits until such requests ran out",
+        ("fence",),
+        (f"{CP}/test_two_leaders.py::test_a_stale_leader_releases_nothing",),
     ),
     Bypass(
         "One tenant evicts another by priority",

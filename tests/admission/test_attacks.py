@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.admission import (
+    attacks_around,
     attacks_change,
     attacks_create,
     attacks_leave,
@@ -14,6 +15,7 @@ from tests.admission import (
 from tests.admission.attacks import ATTACKS, Attack
 from tests.admission.world import World
 
+assert attacks_around
 assert attacks_change
 assert attacks_create
 assert attacks_leave

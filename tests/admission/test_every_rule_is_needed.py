@@ -15,6 +15,7 @@ import pytest
 from sovereign_gpu.admission.catalogue import CATALOGUE
 from sovereign_gpu.admission.manifests import manifests
 from tests.admission import (
+    attacks_around,
     attacks_change,
     attacks_create,
     attacks_leave,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from sovereign_gpu.admission.model import Policy
 
+assert attacks_around
 assert attacks_change
 assert attacks_create
 assert attacks_leave

@@ -28,6 +28,7 @@ from tests.admission.world import (
     LIFT,
     RESIDENCY_LABEL,
     SETTINGS,
+    SIGN,
     STRICT,
     World,
     namespace_path,
@@ -84,7 +85,7 @@ def _careless(world: World) -> Client:
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-@example(requests=[Op("operator", "patch-pod", GOVERNED, "gated", body=[LIFT])])
+@example(requests=[Op("operator", "patch-pod", GOVERNED, "gated", body=[LIFT, SIGN])])
 @given(requests=st.lists(ops, min_size=AT_A_TIME, max_size=AT_A_TIME))
 def test_nothing_comes_about_that_must_never_be(arena: Arena, requests: list[Op]) -> None:
     seen.update(arena.act(requests))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from rig.client import STRATEGIC_PATCH, wait_for
 from rig.stages import RUN_SECONDS
 from rig.users import grant_tenant
@@ -17,11 +19,16 @@ from tests.admission.world import (
     HOME,
     LIFT,
     RESIDENCY_LABEL,
+    SIGN,
+    STRICT,
     WARNED,
     World,
     daemonset,
     daemonsets_path,
+    endpoint_slices_path,
     namespace_path,
+    network_policies_path,
+    network_policy,
     pod,
     pods_path,
 )
@@ -151,10 +158,13 @@ def large(gpus: str) -> dict[str, Any]:
 def test_a_very_large_pod_stays_within_what_expressions_may_cost(world: World) -> None:
     path = f"{pods_path(GOVERNED)}/large"
     world.tenant.create(pods_path(GOVERNED), large("1")).must()
-    world.patch(world.operator, path, [LIFT]).must()
+    world.patch(world.operator, path, [LIFT, SIGN]).must()
     world.patch(world.operator, f"{path}/status", {"status": {}}).must()
     swap = {"op": "replace", "path": "/spec/containers/59/image", "value": "x"}
-    assert "release-spec: found fields" in world.patch(world.operator, path, [LIFT, swap]).message
+    assert (
+        "release-spec: found fields"
+        in world.patch(world.operator, path, [LIFT, SIGN, swap]).message
+    )
     refused = world.create(world.tenant, GOVERNED, large("0"))
     assert "gpu-count: found" in refused.message
     world.tenant.delete(path).must()
@@ -203,6 +213,53 @@ def test_a_governed_namespace_can_be_deleted(world: World) -> None:
     world.tenant.create(pods_path("acme-gone"), pod(gpus=1)).must()
     world.admin.delete(namespace_path("acme-gone")).must()
     world.admin.wait_gone(namespace_path("acme-gone"), 60)
+
+
+def test_a_service_can_be_deleted_and_leave_its_endpoints(world: World) -> None:
+    """The garbage collector takes the owner off what stays."""
+    path = f"{namespace_path(STRICT)}/services"
+    body = {"metadata": {"name": "web"}, "spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}}
+    world.tenant.create(path, body).must()
+    slices = endpoint_slices_path(STRICT)
+    labels = {"labelSelector": "kubernetes.io/service-name=web"}
+    world.admin.wait(slices, lambda found: len(found["items"]) == 1, **labels)
+    world.tenant.delete(f"{path}/web", propagationPolicy="Orphan").must()
+    world.admin.wait_gone(f"{path}/web")
+    world.admin.delete(slices, **labels).must()
+
+
+def test_a_wide_policy_of_packets_older_than_the_rule_can_be_changed_and_deleted(
+    world: World,
+) -> None:
+    path = f"{network_policies_path(GOVERNED)}/wide"
+    world.tenant.create(network_policies_path(GOVERNED), network_policy("wide", [{}])).must()
+    confined = {"metadata": {"annotations": {names.NETWORKS: "192.0.2.0/24"}}}
+    world.admin.patch(namespace_path(GOVERNED), confined).must()
+    try:
+        world.patch(world.tenant, path, {"metadata": {"labels": {"a": "b"}}}).must()
+        world.tenant.delete(path, propagationPolicy="Foreground").must()
+        world.admin.wait_gone(path)
+    finally:
+        free = {"metadata": {"annotations": {names.NETWORKS: None}}}
+        world.admin.patch(namespace_path(GOVERNED), free).must()
+
+
+def test_a_policy_of_packets_that_come_in_may_say_anything_of_those_that_go(world: World) -> None:
+    body = network_policy("inbound", [{}])
+    body["spec"]["policyTypes"] = ["Ingress"]
+    world.tenant.create(network_policies_path(STRICT), body, dryRun="All").must()
+
+
+def test_images_of_docker_hub_are_known_by_their_short_names(world: World) -> None:
+    image = {"image": "docker.io/EVIL/app:1"}  # here EVIL is a part of Docker Hub, and no host
+    world.create(world.tenant, STRICT, pod(container=image)).must()
+
+
+def test_a_privileged_ephemeral_container_where_policies_only_warn(world: World) -> None:
+    debug = {"name": "debug", "image": "x", "securityContext": {"privileged": True}}
+    path = f"{pods_path(WARNED)}/unbound/ephemeralcontainers"
+    body = {"spec": {"ephemeralContainers": [debug]}}
+    world.patch(world.admin, path, body, STRATEGIC_PATCH).must()
 
 
 # --- everybody else --------------------------------------------------------------------------
@@ -290,6 +347,19 @@ def test_the_audit_log_says_where_governed_pods_were_bound(world: World) -> None
     wait_for(seen, 30, "the binding of a governed pod in the audit log")
 
 
+def test_claims_of_other_devices_need_no_tenant(world: World) -> None:
+    request = {"name": "one", "exactly": {"deviceClassName": "nic.example.com"}}
+    body = {"metadata": {"name": "x"}, "spec": {"devices": {"requests": [request]}}}
+    path = f"/apis/resource.k8s.io/v1/namespaces/{FREE}/resourceclaims"
+    world.admin.create(path, body, dryRun="All").must()
+
+
+@pytest.mark.parametrize("path", ["metrics", "metrics/cadvisor", "stats/summary", "pods", ""])
+def test_what_a_kubelet_shows_can_be_read_through_the_api_server(world: World, path: str) -> None:
+    answer = world.admin.get(f"/api/v1/nodes/{world.home}/proxy/{path}")
+    assert answer.status not in {403, 422}  # no kubelet answers here
+
+
 # --- nodes -----------------------------------------------------------------------------------
 def test_a_node_joins_without_labels_and_gets_them_later(world: World) -> None:
     joining = world.rig.client("system:node:joining")
@@ -310,14 +380,23 @@ def test_the_kubelet_of_a_pool_node_registers_again(world: World) -> None:
     world.patch(world.kubelet, f"{path}/status", labels).must()
 
 
-def test_a_kubelet_shows_its_static_pods(world: World) -> None:
+def _static(world: World, **fields: Any) -> dict[str, Any]:
     node = world.admin.get(f"/api/v1/nodes/{world.home}").must()["metadata"]
     owner = {"apiVersion": "v1", "kind": "Node", "name": node["name"], "uid": node["uid"]}
-    static = {
+    metadata = {
         "annotations": {"kubernetes.io/config.mirror": "0123"},
         "ownerReferences": [{**owner, "controller": True}],
     }
-    body = pod(gpus=1, nodeName=node["name"], metadata=static, enableServiceLinks=True)
+    return pod(nodeName=node["name"], metadata=metadata, enableServiceLinks=True, **fields)
+
+
+def test_a_kubelet_shows_its_static_pods_whatever_they_are(world: World) -> None:
+    foreign = _static(world, container={"image": "registry.evil.example/x:1"})
+    world.create(world.kubelet, STRICT, foreign).must()
+
+
+def test_a_kubelet_shows_its_static_pods(world: World) -> None:
+    body = _static(world, gpus=1)
     made = world.create(world.kubelet, GOVERNED, body).must()
     assert "schedulingGates" not in made["spec"]
     assert "nodeSelector" not in made["spec"]

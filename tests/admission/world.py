@@ -5,6 +5,7 @@ The operator is dead: it was never started. Its identity exists, because tokens 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,21 +25,33 @@ if TYPE_CHECKING:
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 HOME, AWAY = "eu-de-muc", "us-east-1"
 GOVERNED, FREE, WARNED, EXEMPT, CI = "acme-train", "free", "acme-old", "gpu-operator", "ci"
+LEAVING = "acme-leaving"
+"""As STRICT, and being deleted while a pod still runs there."""
 STRICT = "acme-strict"
 """As GOVERNED, with every way out restricted."""
 RESIDENCY_LABEL = names.NODE_RESIDENCY_PREFIX + "eu-only"
 MACHINE = "u0123456789abcdef"
 LIFT = {"op": "remove", "path": "/spec/schedulingGates"}
+SIGNATURE = "leader/3"
+SIGN = {
+    "op": "add",
+    "path": "/metadata/annotations/" + names.RELEASED_BY.replace("/", "~1"),
+    "value": SIGNATURE,
+}
+"""What the operator adds to a release, while it holds the lease."""
 SETTINGS = Settings(
     exempt_service_accounts=(f"{CI}:imager",),
     # A mistake somebody will make: MIG slices stay uncounted, so they stay refused.
     known_resources=("rdma/hca", "nvidia.com/mig-1g.23gb"),
     allowed_host_paths=("/raid",),
+    gpu_device_classes=("fast",),
 )
 LAB = "lab"
 """A namespace without a tenant that somebody opened for administrative access to devices."""
 STRICTLY = {
-    names.REGISTRIES: "registry.invalid/;registry.example.eu/,registry.invalid/",
+    # Some allow too much of Docker Hub: a host in capitals must still not pass for a part of it.
+    names.REGISTRIES: "docker.io/EVIL/,registry.invalid/;"
+    "docker.io/EVIL/,registry.example.eu/,registry.invalid/",
     names.STORAGE_CLASSES: "eu-fast,eu-slow",
     names.ATTRIBUTES_CLASSES: "eu-gold",
     names.SNAPSHOT_CLASSES: "eu-daily",
@@ -198,14 +211,17 @@ def annotated(key: str, value: str | None) -> dict[str, Any]:
 def build(rig: Rig, rbac: Iterable[dict[str, Any]]) -> World:
     """Everything but the policies, so that setting up is not what they refuse."""
     admin = rig.client("platform-admin")
-    admin.create("/api/v1/namespaces", {"metadata": {"name": SETTINGS.namespace}}).must()
+    led = {"name": SETTINGS.namespace, "annotations": {names.LEADER: SIGNATURE}}
+    admin.create("/api/v1/namespaces", {"metadata": led}).must()
     for obj in rbac:
         admin.apply(obj).must()
     _identities(admin)
     _namespaces(admin)
     admin.create(daemonsets_path(FREE), daemonset(pod(gpus=1), "older")).must()
-    grant_tenant(admin, "tenant-acme", [GOVERNED, FREE, WARNED, STRICT])
+    grant_tenant(admin, "tenant-acme", [GOVERNED, FREE, WARNED, STRICT, LEAVING])
     admin.apply(_SNAPSHOTS).must()
+    admin.apply(_group_snapshots()).must()
+    admin.wait(group_snapshots_path(STRICT), lambda _: True)
     for namespace in (STRICT, WARNED):
         _older(admin, namespace)
     home, away, bare, companion = _nodes(rig, admin)
@@ -239,20 +255,36 @@ def populate(world: World) -> None:
         world.tenant.create(pods_path(namespace), waiting).must()
     for namespace in (STRICT, WARNED):
         _claimed(world, namespace)
-    ours = network_policy(names.EGRESS_POLICY, [])
-    ours |= {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}
-    ours["metadata"]["namespace"] = STRICT
-    world.operator.apply(ours).must()
+    for namespace in (STRICT, LEAVING):
+        ours = network_policy(names.EGRESS_POLICY, [])
+        ours |= {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}
+        ours["metadata"]["namespace"] = namespace
+        world.operator.apply(ours).must()
     world.tenant.create(pods_path(GOVERNED), pod("running", gpus=1)).must()
     world.admin.patch(f"{pods_path(GOVERNED)}/running", [LIFT]).must()
     world.admin.wait(
         f"{pods_path(GOVERNED)}/running", lambda body: body["status"]["phase"] == "Running", 60
     )
     world.admin.create(pods_path("kube-system"), pod("infra", schedulerName="nobody")).must()
+    _leave(world)
+
+
+def _leave(world: World) -> None:
+    held = pod("held", schedulerName="nobody", metadata={"finalizers": ["example.com/hold"]})
+    world.tenant.create(pods_path(LEAVING), held).must()
+    world.admin.delete(namespace_path(LEAVING)).must()
+    world.admin.wait(
+        f"{pods_path(LEAVING)}/held", lambda found: found["metadata"]["deletionTimestamp"]
+    )
 
 
 def snapshots_path(namespace: str) -> str:
     return f"/apis/snapshot.storage.k8s.io/v1/namespaces/{namespace}/volumesnapshots"
+
+
+def group_snapshots_path(namespace: str) -> str:
+    group = "groupsnapshot.storage.k8s.io/v1beta2"
+    return f"/apis/{group}/namespaces/{namespace}/volumegroupsnapshots"
 
 
 def endpoint_slices_path(namespace: str) -> str:
@@ -278,6 +310,19 @@ def _older(admin: Client, namespace: str) -> None:
     admin.create(
         daemonsets_path(namespace), daemonset(pod(nodeSelector={"no": "node"}), "plain")
     ).must()
+
+
+def _group_snapshots() -> dict[str, Any]:
+    body = copy.deepcopy(_SNAPSHOTS)
+    body["metadata"]["name"] = "volumegroupsnapshots.groupsnapshot.storage.k8s.io"
+    body["spec"]["group"] = "groupsnapshot.storage.k8s.io"
+    body["spec"]["names"] = {
+        "kind": "VolumeGroupSnapshot",
+        "plural": "volumegroupsnapshots",
+        "singular": "volumegroupsnapshot",
+    }
+    body["spec"]["versions"][0]["name"] = "v1beta2"
+    return body
 
 
 def _is_established(found: Any) -> bool:
@@ -374,6 +419,7 @@ def _namespaces(admin: Client) -> None:
         (GOVERNED, tenant, deny),
         (WARNED, tenant | {names.ENFORCEMENT_LABEL: names.ENFORCEMENT_WARN}, warn),
         (FREE, {}, {}),
+        (LEAVING, tenant, deny | STRICTLY),
         (LAB, {"resource.kubernetes.io/admin-access": "true"}, {}),
         (EXEMPT, {}, {}),
         (CI, {}, {}),

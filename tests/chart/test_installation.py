@@ -42,7 +42,7 @@ def test_the_type_checker_of_the_api_server_has_no_remarks(installed: Client) ->
 
 def test_the_operator_pod_passes_its_own_policies(installed: Client) -> None:
     path = f"/api/v1/namespaces/{NAMESPACE}/pods"
-    installed.wait(path, lambda body: len(body["items"]) == 1)
+    installed.wait(path, lambda body: len(body["items"]) == 2)
 
 
 def test_the_operator_pod_is_restricted_enough_for_the_strictest_standard(

@@ -146,10 +146,18 @@ def test_definitions_are_kept_and_can_be_left_out(helm: Helm) -> None:
     assert "CustomResourceDefinition" not in kinds
 
 
-def test_the_operator_runs_restricted_and_alone(helm: Helm) -> None:
+def test_the_operator_runs_restricted_and_twice(helm: Helm) -> None:
     spec = one(helm.template(), "Deployment")["spec"]
-    assert spec["replicas"] == 1
-    assert spec["strategy"] == {"type": "Recreate"}
+    assert spec["replicas"] == 2
+    assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    (spread,) = spec["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    assert spread["labelSelector"] == spec["selector"]
+    budget = one(helm.template(), "PodDisruptionBudget")["spec"]
+    assert budget == {"minAvailable": 1, "selector": spec["selector"]}
+    alone = helm.template("--set", "replicas=1")
+    # It would keep the last node from being drained for ever.
+    assert not [each for each in alone if each["kind"] == "PodDisruptionBudget"]
     pod = spec["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -171,13 +179,20 @@ def test_an_image_is_named_by_tag_or_by_digest(helm: Helm) -> None:
 
 
 def test_priority_classes_never_preempt(helm: Helm) -> None:
-    classes = [each for each in helm.template() if each["kind"] == "PriorityClass"]
+    every = [each for each in helm.template() if each["kind"] == "PriorityClass"]
+    ours = "sovereign-gpu-operator"
+    classes = [each for each in every if each["metadata"]["name"] != ours]
     assert {each["metadata"]["name"]: each["value"] for each in classes} == {
         "sovereign-gpu-high": 1000,
         "sovereign-gpu-normal": 100,
         "sovereign-gpu-low": -100,
     }
     assert {each["preemptionPolicy"] for each in classes} == {"Never"}
+    assert (
+        one(helm.template(), "Deployment")["spec"]["template"]["spec"]["priorityClassName"] == ours
+    )
+    without = helm.template("--set", "priorityClasses.enabled=false")
+    assert "priorityClassName" not in one(without, "Deployment")["spec"]["template"]["spec"]
 
 
 def test_an_older_cluster_is_refused(helm: Helm) -> None:
@@ -203,7 +218,7 @@ def test_an_exempt_namespace_of_its_own_is_refused(helm: Helm) -> None:
     [
         ("typo=1", "typo"),
         ("image.tags=1", "tags"),
-        ("replicas=2", "replicas"),
+        ("replicas=6", "replicas"),
         ("image.digest=sha1:00", "digest"),
         ("operator.port=80", "port"),
         ('admission.exemptNamespaces=["infra"]', "exemptNamespaces"),

@@ -303,20 +303,17 @@ def test_namespaces() -> None:
     assert space() == Namespace("a")
     assert space(
         labels={names.TENANT_LABEL: "t", names.ENFORCEMENT_LABEL: "Deny", "other": "x"},
-        annotations={
-            names.RESIDENCY: "eu",
-            names.REGIONS: "",
-            names.WARN_RESIDENCY: "w",
-            names.WARN_REGIONS: "r",
-        },
+        annotations={names.RESIDENCY: "eu", names.REGIONS: "", names.WARN_REGIONS: "r", "a": "b"},
         deletionTimestamp="2026-11-23T12:00:00Z",
     ) == Namespace(
         name="a",
         tenant="t",
-        enforcement="Deny",
-        residency="eu",
-        regions="",
-        warn_residency="w",
-        warn_regions="r",
+        marks=(
+            (names.ENFORCEMENT_LABEL, "Deny"),
+            (names.REGIONS, ""),
+            (names.RESIDENCY, "eu"),
+            (names.TENANT_LABEL, "t"),
+            (names.WARN_REGIONS, "r"),
+        ),
         deleting=True,
     )

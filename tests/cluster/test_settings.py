@@ -17,7 +17,6 @@ def test_nothing_said_gives_what_the_chart_expects(monkeypatch: pytest.MonkeyPat
         port=8080,
         kubeconfig=None,
         lease_namespace="sovereign-gpu-system",
-        lease_name="sovereign-gpu",
         lease_seconds=15,
         identity="sovereign-gpu-7d",
         writes_in_flight=32,
@@ -31,19 +30,28 @@ def test_every_setting_has_a_flag_and_a_variable() -> None:
         "listen": "[::1]:0",
         "kubeconfig": "/k",
         "lease-namespace": "n",
-        "lease-name": "l-1",
         "lease-seconds": "2.5",
         "identity": "me.example_1",
         "writes-in-flight": "128",
         "log-level": "debug",
         "read-api": "[::]:8443",
+        "pod": "sovereign-gpu-7d9c-x2x",
     }
     flags = [part for name, value in said.items() for part in (f"--{name}", value)]
     variables = {
         "SOVEREIGN_GPU_" + name.upper().replace("-", "_"): value for name, value in said.items()
     }
     wanted = settings.Settings(
-        "::1", 0, "/k", "n", "l-1", 2.5, "me.example_1", 128, "debug", read_api=("::", 8443)
+        "::1",
+        0,
+        "/k",
+        "n",
+        2.5,
+        "me.example_1",
+        128,
+        "debug",
+        read_api=("::", 8443),
+        pod=said["pod"],
     )
     assert settings.read(flags, {}) == wanted
     assert settings.read([], variables) == wanted
@@ -62,9 +70,9 @@ def test_every_setting_has_a_flag_and_a_variable() -> None:
         ("read-api", "h:x", "HOST:PORT"),
         ("lease-namespace", "../kube-system", "lower-case"),
         ("lease-namespace", "", "lower-case"),
-        ("lease-name", "Upper", "lower-case"),
-        ("lease-name", "-a", "lower-case"),
-        ("lease-name", "a" * 64, "lower-case"),
+        ("lease-namespace", "Upper", "lower-case"),
+        ("lease-namespace", "-a", "lower-case"),
+        ("lease-namespace", "a" * 64, "lower-case"),
         ("lease-seconds", "1.9", "2 to 300"),
         ("lease-seconds", "301", "2 to 300"),
         ("lease-seconds", "nan", "2 to 300"),

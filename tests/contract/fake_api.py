@@ -326,7 +326,30 @@ class FakeApi:
             if seen.body["metadata"]["resourceVersion"] != stored["metadata"]["resourceVersion"]:
                 return _status(409, "the object has been modified")
             return web.json_response(self.put(collection, name, seen.body))
-        return web.json_response({"metadata": {"name": name}})
+        return self._patch(seen, collection, name)
+
+    def _patch(self, seen: Seen, collection: str, name: str) -> web.Response:
+        """Apply merge patches of objects that are there; others are accepted and forgotten."""
+        stored = self.objects[collection].get(name)
+        if stored is None or "merge" not in seen.headers.get("Content-Type", ""):
+            return web.json_response({"metadata": {"name": name}})
+        wanted = seen.body["metadata"].pop("resourceVersion", None)
+        if wanted not in (None, stored["metadata"]["resourceVersion"]):
+            return _status(409, "the object has been modified")
+        return web.json_response(self.put(collection, name, _merged(stored, seen.body)))
+
+
+def _merged(old: Json, patch: Json) -> Json:
+    """Return the result of a merge patch (RFC 7396)."""
+    new = dict(old)
+    for key, value in patch.items():
+        if value is None:
+            new.pop(key, None)
+        elif isinstance(value, dict):
+            new[key] = _merged(old.get(key) or {}, value)
+        else:
+            new[key] = value
+    return new
 
 
 def _line(kind: str, body: Json) -> bytes:

@@ -14,6 +14,7 @@ from sovereign_gpu.cluster import decode, wire
 from sovereign_gpu.cluster.backoff import Backoff
 from sovereign_gpu.cluster.session import Api
 from sovereign_gpu.cluster.writer import Writer
+from sovereign_gpu.controller.fence import Fence
 from sovereign_gpu.controller.releases import Releaser
 from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.ledger import Charge
@@ -40,6 +41,7 @@ class Scene:
             writer=self.writer,
             engine=self.engine,
             metrics=Metrics(self.engine),
+            fence=Fence(api, "here", lambda: "me/1", lambda: True),
             signature=lambda: "me/1",
             wake=self.woken.set,
             timeout=5.0,

@@ -21,6 +21,7 @@ from tests.contract.fake_api import Answer, FakeApi, Seen
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/sovereign-gpu-system/leases"
 RESOURCES = f"/apis/{names.GROUP}/{names.VERSION}"
+LEASE = f"{LEASES}/sovereign-gpu"
 PATCHES = "/api/v1/namespaces/a/pods"
 
 
@@ -56,6 +57,7 @@ def furnish(fake: FakeApi) -> None:
     fake.put(NODES.path, "n", {"metadata": {"labels": labels}, "status": status})
     fake.put(PODS.path, "p", pod())
     fake.put(LEASES, "sovereign-gpu", {"spec": {}})
+    fake.put(NAMESPACES.path, "sovereign-gpu-system", {})
 
 
 @asynccontextmanager
@@ -156,17 +158,37 @@ async def test_a_lost_lease_ends_at_once_and_nothing_is_written_any_more(
     assert len(releases(fake)) == 1
 
 
-async def test_the_cluster_is_read_after_the_lease_is_held(
+async def test_nothing_is_released_before_the_cluster_was_confirmed_under_the_lease(
     furnished: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = furnished
     async with running(fake, tmp_path, monkeypatch):
         await fake.until(lambda: len(releases(fake)) == 1)
-    order = [seen.path for seen in fake.seen]
     taken = next(i for i, seen in enumerate(fake.seen) if seen.method == "PUT")
-    for kind in (PODS, NODES, NAMESPACES):
-        assert order.index(kind.path) > taken
-        assert "resourceVersion" not in fake.lists(kind.path)[0].query
+    released = fake.seen.index(releases(fake)[0])
+    under = [seen for seen in fake.seen[taken:released] if "watch" not in seen.query]
+    for path in (PODS.path, NODES.path, NAMESPACES.path, f"{RESOURCES}/tenantquotas"):
+        asked = [seen for seen in under if seen.path == path]
+        assert asked
+        assert all("resourceVersion" not in seen.query for seen in asked)
+
+
+async def test_a_standby_knows_everything_and_decides_nothing(
+    furnished: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = furnished
+    held = {"holderIdentity": "other", "leaseDurationSeconds": 15, "leaseTransitions": 1}
+    fake.put(LEASES, "sovereign-gpu", {"spec": held})
+    async with running(fake, tmp_path, monkeypatch):
+        watched = {NAMESPACES.path, NODES.path, PODS.path}
+        await fake.until(lambda: watched <= {watch.path for watch in fake.watches})
+        looks = len(fake.lists(LEASES)) + 4
+        await fake.until(lambda: [s.path for s in fake.seen].count(LEASE) >= looks)
+        assert fake.writes() == []
+        # Given back: what it knows is confirmed, and the first release follows.
+        free = {**held, "holderIdentity": "", "leaseTransitions": 1}
+        fake.put(LEASES, "sovereign-gpu", {"spec": free})
+        await fake.until(lambda: len(releases(fake)) == 1)
 
 
 async def test_what_cannot_be_read_makes_it_not_ready(

@@ -55,7 +55,7 @@ def test_definitions_that_are_applied_later_are_served_by_list_and_watch(
     assert operator.page("livez") == (200, "ok")
 
     _apply(cluster, without_definitions)
-    operator.wait_ready(30)
+    operator.wait_leading(30)
     site = cluster.site()
     try:
         pool, policy = site.pool(), site.policy()

@@ -23,7 +23,7 @@ WRONG = [
     (["--listen", "0.0.0.0:65536"], "--listen: found '0.0.0.0:65536'"),
     (["--read-api", "8443"], "--read-api: found '8443', allowed HOST:PORT"),
     (["--log-level", "loud"], "--log-level: found 'loud', allowed debug, info, warning, error"),
-    (["--lease-name", ""], "--lease-name: found '', allowed a word without spaces"),
+    (["--lease-namespace", ""], "--lease-namespace: found '', allowed a word without spaces"),
     (["--identity", "two words"], "--identity: found 'two words', allowed a word without spaces"),
 ]
 

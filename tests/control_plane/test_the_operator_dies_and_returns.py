@@ -131,11 +131,12 @@ def test_after_a_crash_the_next_waits_for_the_lease_and_carries_on(
     first.kill()
     left = _lease(site.cluster)
     second = start(lease=3, wait=False)
-    wait_for(lambda: second.page("readyz") == (503, "not the leader"), 20, "a standby")
+    second.wait_ready(20)
+    assert "sovereign_gpu_leader 0.0" in second.metrics()
     assert second.page("livez") == (200, "ok")
     # The quota is full, so what comes next is released by the second process.
     site.end(tenant, _free(site, tenant, 4)[0]["metadata"]["name"])
-    second.wait_ready()
+    second.wait_leading()
     _free(site, tenant, 5)
 
     releases = [event for event in trail.events() if crash.is_release(event)]
@@ -161,16 +162,19 @@ def test_a_second_process_stands_by_and_takes_over(
 ) -> None:
     first = start(lease=3)
     second = start(lease=3, wait=False)
-    wait_for(lambda: second.page("readyz") == (503, "not the leader"), 20, "a standby")
+    second.wait_ready(20)
     site.submit(tenant, pod("by-first"))
     holder = _lease(site.cluster)["holderIdentity"]
     assert _token(site.bound(tenant, "by-first")).startswith(f"{holder}/")
-    assert second.page("readyz") == (503, "not the leader")
-    assert second.page("metrics")[0] == 200
+    assert second.page("readyz") == (200, "ok")
+    # The books are the leader's to tell: two tellers would be added up.
+    assert "sovereign_gpu_leader 0.0" in second.metrics()
+    assert "sovereign_gpu_pool" not in second.metrics()
+    assert "sovereign_gpu_pool_capacity_gpus" in first.metrics()
 
     first.kill()
     site.submit(tenant, pod("by-second"))
-    second.wait_ready(30)
+    second.wait_leading(30)
     assert _lease(site.cluster)["holderIdentity"] not in {"", holder}
     assert not _token(site.bound(tenant, "by-second")).startswith(f"{holder}/")
 

@@ -23,10 +23,15 @@ def operator_writes(rig: Rig, namespace: str, name: str) -> list[str]:
 
 
 def forbidden(rig: Rig) -> list[str]:
-    """Return the requests of the operator that RBAC refused."""
+    """Return the requests of operators that were refused, but for those of a replaced leader.
+
+    Tests that borrow the operator's identity are not operators.
+    """
     return [
         f"{audit.what(event)} {event['requestURI']}"
         for event in audit.Trail(rig.audit_log).events()
         if event["user"]["username"] == audit.OPERATOR
+        and not event["userAgent"].startswith("python-requests/")
         and event.get("responseStatus", {}).get("code") == 403
+        and "'sovereign-gpu-fence'" not in event["responseStatus"].get("message", "")
     ]

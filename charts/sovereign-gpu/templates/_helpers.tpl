@@ -36,7 +36,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{/* The settings of the admission policies, as the operator reads them. */}}
 {{- define "sovereign-gpu.admission" -}}
 {{- $a := .Values.admission -}}
-{{ dict "namespace" .Release.Namespace "service_account" .Values.serviceAccount.name "exempt_namespaces" $a.exemptNamespaces "exempt_service_accounts" $a.exemptServiceAccounts "scheduler_users" $a.schedulerUsers "known_resources" $a.knownResources "allowed_host_paths" $a.allowedHostPaths "gpu_taint" $a.gpuTaint "endpoint_users" $a.endpointUsers "country_claim" $a.countryClaim | toJson }}
+{{ dict "namespace" .Release.Namespace "service_account" .Values.serviceAccount.name "exempt_namespaces" $a.exemptNamespaces "exempt_service_accounts" $a.exemptServiceAccounts "scheduler_users" $a.schedulerUsers "known_resources" $a.knownResources "allowed_host_paths" $a.allowedHostPaths "gpu_taint" $a.gpuTaint "endpoint_users" $a.endpointUsers "gpu_device_classes" $a.gpuDeviceClasses "country_claim" $a.countryClaim | toJson }}
 {{- end }}
 
 {{- define "sovereign-gpu.podSecurity" -}}

@@ -6,6 +6,7 @@
 - sovereign-gpu-pod-update
 - sovereign-gpu-pod-status
 - sovereign-gpu-pod-ephemeral
+- sovereign-gpu-fence
 - sovereign-gpu-pod-eviction
 - sovereign-gpu-binding
 - sovereign-gpu-legacy-binding
@@ -19,6 +20,7 @@
 - sovereign-gpu-endpoints
 - sovereign-gpu-network-policy
 - sovereign-gpu-pod-access
+- sovereign-gpu-node-proxy
 - sovereign-gpu-node
 - sovereign-gpu-namespace
 - sovereign-gpu-pod-warning

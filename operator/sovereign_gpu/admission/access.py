@@ -18,7 +18,7 @@ def _policy(twin: Twin) -> Policy:
     return twin.policy(
         Policy(
             name="sovereign-gpu-pod-access",
-            purpose="exec, attach, port-forward and proxy: users from allowed countries.",
+            purpose="exec, attach, port-forward, proxy, debug: users from allowed countries.",
             match=(
                 Match(
                     "",
@@ -31,6 +31,8 @@ def _policy(twin: Twin) -> Policy:
                     ),
                     ("CONNECT",),
                 ),
+                # Another way to run a command beside the tenant's.
+                Match("", ("pods/ephemeralcontainers",), ("UPDATE",)),
             ),
             scope=Scope.GOVERNED,
             variables=(

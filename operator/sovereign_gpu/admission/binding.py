@@ -24,6 +24,7 @@ from sovereign_gpu.admission.model import (
     Validation,
     Variable,
 )
+from sovereign_gpu.admission.pod_create import HANDS_OUT
 
 _REGION: Final = Variable("region", 'object.metadata.?labels[?$REGION].orValue("")')
 
@@ -43,7 +44,7 @@ PODS_BINDING: Final = Policy(
         Variable(
             "ownMetadata",
             "(variables.labels.map(k, k) + variables.annotations.map(k, k))"
-            ".filter(k, k.startsWith($OURS))",
+            f".filter(k, k.startsWith($OURS) || {HANDS_OUT})",
         ),
         _REGION,
         cel.regions("$REGIONS"),
@@ -51,10 +52,11 @@ PODS_BINDING: Final = Policy(
     validations=(
         Validation(
             "binder",
-            "request.userInfo.username in $schedulerUsers || variables.mayBind",
+            "request.userInfo.username in $schedulerUsers",
             '"a binding by " + request.userInfo.username',
             "holders of update on gpupools/bind and ",
             '$schedulerUsers.join(", ")',
+            unless="variables.mayBind",
         ),
         Validation(
             # With any other kind the region below is neither filled in nor overwritten.
@@ -68,7 +70,7 @@ PODS_BINDING: Final = Policy(
             "binding-metadata",
             "variables.ownMetadata.size() == 0",
             'variables.ownMetadata.join(", ") + " on a binding"',
-            "no labels or annotations under sovereign-gpu.io/",
+            "no labels or annotations under sovereign-gpu.io/, and none that hand out devices",
         ),
         Validation(
             "binding-region-unknown",

@@ -13,6 +13,12 @@ from typing import Final
 from sovereign_gpu import names
 from sovereign_gpu.admission.model import Variable
 
+CLASS_RESOURCE: Final = '"deviceclass.resource.kubernetes.io/"'
+"""Beginning of a resource of containers for which kube-scheduler makes a claim of a DeviceClass."""
+
+BETA_CLASS: Final = '"volume.beta.kubernetes.io/storage-class"'
+"""Annotation of claims of volumes that Kubernetes prefers to the field."""
+
 NODE_LABEL_DOMAIN: Final = "sovereign-gpu.node-restriction.kubernetes.io/"
 """Contained in every node label of ours: of pool, machine and residency."""
 
@@ -20,6 +26,8 @@ _STRINGS: Final = {
     "GATE": names.GATE,
     "OURS": names.POD_METADATA_PREFIX,
     "REQUESTED_BY": names.REQUESTED_BY,
+    "RELEASED_BY": names.RELEASED_BY,
+    "LEADER": names.LEADER,
     "TENANT": names.TENANT_LABEL,
     "RESIDENCY": names.RESIDENCY,
     "REGIONS": names.REGIONS,
@@ -143,6 +151,15 @@ def words(variable: str) -> str:
     return f'{variable}.map(l, l.size() == 0 ? "none" : l.join(", ")).join("; and of ")'
 
 
+BY_CLASS: Final = Variable(
+    # The other names of a DeviceClass are known to its claim only, which is judged as well.
+    "byClass",
+    f"variables.resources.exists(r, r.startsWith({CLASS_RESOURCE})"
+    ' && (r.contains("nvidia.com")'
+    f" || r.substring({CLASS_RESOURCE}.size()) in $gpuDeviceClasses))",
+)
+
+
 def pod_variables(spec: str) -> tuple[Variable, ...]:
     """What a pod asks for; `spec` is the path of a pod spec, of a pod or of a template."""
     return (
@@ -170,6 +187,11 @@ def pod_variables(spec: str) -> tuple[Variable, ...]:
         ),
     )
 
+
+GPU_CLASSES: Final = (
+    'variables.classes.filter(c, c.contains("nvidia.com") || c in $gpuDeviceClasses)'
+)
+"""CEL: of `variables.classes`, the DeviceClasses that hand out GPUs."""
 
 META: Final = (
     Variable("labels", "object.metadata.?labels.orValue({})"),

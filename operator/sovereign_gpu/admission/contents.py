@@ -11,6 +11,7 @@ import json
 from typing import Final
 
 from sovereign_gpu import names
+from sovereign_gpu.admission import cel
 from sovereign_gpu.admission.cel import words
 from sovereign_gpu.admission.model import Match, Policy, Scope, Validation, Variable
 from sovereign_gpu.admission.perimeter import DENY, WARN, Twin
@@ -30,9 +31,10 @@ LOCAL_VOLUMES: Final = (
 )
 """Fields of a volume that name no server on the network; drivers and classes are judged apart."""
 
-# A first part without a dot, colon or the word localhost is no registry: Docker Hub is meant.
+# Docker Hub is meant where the first part is no host: in lower case, without a dot or a colon, and
+# not the word localhost.
 _CANONICAL: Final = (
-    'r.contains("/") && r.split("/")[0].matches("[.:]|^localhost$$") ? r'
+    'r.contains("/") && r.split("/")[0].matches("[.:A-Z]|^localhost$$") ? r'
     ' : r.contains("/") ? "docker.io/" + r : "docker.io/library/" + r'
 )
 
@@ -66,6 +68,7 @@ def _policy(twin: Twin) -> Policy:
             scope=Scope.RESTRICTED,
             concerns=_CHANGED,
             variables=(
+                cel.KUBELET,
                 twin.lists("registries", names.REGISTRIES),
                 twin.lists("classes", names.STORAGE_CLASSES),
                 twin.lists("drivers", names.VOLUME_DRIVERS),
@@ -81,7 +84,9 @@ def _policy(twin: Twin) -> Policy:
                     _outside(
                         "classes",
                         "variables.volumes.filter(v, has(v.ephemeral)).map(v,"
-                        " v.ephemeral.?volumeClaimTemplate.?spec.?storageClassName"
+                        " v.ephemeral.?volumeClaimTemplate.?metadata.?annotations"
+                        f"[?{cel.BETA_CLASS}]"
+                        ".or(v.ephemeral.?volumeClaimTemplate.?spec.?storageClassName)"
                         '.orValue("no class"))',
                     ),
                 ),
@@ -101,24 +106,27 @@ def _policy(twin: Twin) -> Policy:
     )
 
 
+# A static pod runs whether or not the API shows it; a refusal would only hide it.
+_MIRROR: Final = "variables.kubelet || "
+
 _RULES: Final = (
     Validation(
         "image-registry",
-        "variables.foreignImages.size() == 0",
+        _MIRROR + "variables.foreignImages.size() == 0",
         '"image " + variables.foreignImages.join(", ")',
         "images whose names begin with one of: ",
         words("variables.registries"),
     ),
     Validation(
         "volume-class",
-        "variables.foreignClasses.size() == 0",
+        _MIRROR + "variables.foreignClasses.size() == 0",
         '"an ephemeral volume of class " + variables.foreignClasses.join(", ")',
         "ephemeral volumes of the classes ",
         words("variables.classes"),
     ),
     Validation(
         "volume-driver",
-        "variables.foreignDrivers.size() == 0",
+        _MIRROR + "variables.foreignDrivers.size() == 0",
         '"a volume of " + variables.foreignDrivers.join(", ")',
         "volumes in the pod itself by the CSI drivers ",
         words("variables.drivers"),

@@ -16,7 +16,7 @@ _BEFORE: Final = """oldObject != null && (
   size(oldObject.spec.template.spec.?resourceClaims.orValue([])) > 0
   || (dyn(oldObject.spec.template.spec.containers)
       + dyn(oldObject.spec.template.spec.?initContainers.orValue([]))).exists(c,
-    c.?resources.?limits.orValue({}).exists(k, k.startsWith($GPU_DOMAIN))))"""
+    c.?resources.?limits.orValue({}).exists(k, k.contains("nvidia.com"))))"""
 
 POLICY: Final = Policy(
     name="sovereign-gpu-daemonset",
@@ -25,12 +25,13 @@ POLICY: Final = Policy(
     scope=Scope.NOT_EXEMPT,
     variables=(
         *cel.pod_variables("object.spec.template.spec"),
+        cel.BY_CLASS,
         Variable("before", _BEFORE),
     ),
     validations=(
         Validation(
             "daemonset-gpu",
-            "!variables.gpu || variables.before",
+            "!(variables.gpu || variables.byClass) || variables.before",
             '"a DaemonSet whose pods ask for GPUs"',
             "Jobs, Deployments, StatefulSets or pods; GPU DaemonSets in exempt namespaces only",
         ),

@@ -15,13 +15,13 @@ from sovereign_gpu.admission.cel import CONSTANTS
 from sovereign_gpu.admission.model import Action, Policy, Scope, Validation, Variable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from sovereign_gpu.admission.settings import Settings
 
 API_VERSION: Final = "admissionregistration.k8s.io/v1"
 _VERDICT: Final = "verdict"
-"""Variable: the message of the first rule that fails, empty if none does."""
+"""Begin of names of variables: the message of the first rule that fails, empty if none does."""
 _LONGEST: Final = 2000
 """Characters of what was found that a message holds."""
 _USES: Final = re.compile(r"\bvariables\.(\w+)")
@@ -33,7 +33,7 @@ def manifests(settings: Settings, catalogue: Iterable[Policy] = CATALOGUE) -> li
     exempt = list(settings.exempt_namespaces)
     policies = list(catalogue)
     return [policy_manifest(policy, literals) for policy in policies] + [
-        binding_manifest(policy, exempt) for policy in policies
+        binding_manifest(policy, exempt, settings.namespace) for policy in policies
     ]
 
 
@@ -45,7 +45,7 @@ def policy_manifest(policy: Policy, literals: Mapping[str, str]) -> dict[str, An
             "resourceRules": [
                 {
                     "apiGroups": [match.group],
-                    "apiVersions": ["v1"],
+                    "apiVersions": list(match.versions),
                     "operations": list(match.operations),
                     "resources": list(match.resources),
                 }
@@ -53,6 +53,8 @@ def policy_manifest(policy: Policy, literals: Mapping[str, str]) -> dict[str, An
             ],
         },
     }
+    if policy.reads_own_namespace:
+        spec["paramKind"] = {"apiVersion": "v1", "kind": "Namespace"}
     fill = {**CONSTANTS, **literals}
     if policy.one_verdict:
         policy = _inlined(policy)
@@ -71,16 +73,12 @@ def policy_manifest(policy: Policy, literals: Mapping[str, str]) -> dict[str, An
         spec["reinvocationPolicy"] = "Never"
         spec["mutations"] = [_mutation(policy, fill)]
     else:
-        apart = policy.validations
         if policy.one_verdict:
-            # Messages may not ask the authorizer, and the verdict is the message.
-            apart = tuple(rule for rule in policy.validations if _asks(policy, rule))
-            together = [rule for rule in policy.validations if rule not in apart]
-            verdict = {"name": _VERDICT, "expression": _verdict(together, fill)}
-            spec["variables"] = [*variables, verdict]
-        spec["validations"] = [_validation(rule, fill) for rule in apart]
-        if policy.one_verdict:
-            spec["validations"].append(_only_validation(policy))
+            verdicts = list(_verdicts(policy, fill))
+            spec["variables"] = variables + [variable for variable, _ in verdicts]
+            spec["validations"] = [validation for _, validation in verdicts]
+        else:
+            spec["validations"] = [_validation(rule, fill) for rule in policy.validations]
         if policy.audit:
             spec["auditAnnotations"] = [
                 {"key": note.key, "valueExpression": _fill(note.value, fill)}
@@ -94,14 +92,17 @@ def policy_manifest(policy: Policy, literals: Mapping[str, str]) -> dict[str, An
     }
 
 
-def binding_manifest(policy: Policy, exempt: list[str] | str) -> dict[str, Any]:
+def binding_manifest(policy: Policy, exempt: list[str] | str, namespace: str) -> dict[str, Any]:
     """The binding of a policy, under the policy's own name.
 
     Args:
         policy: The policy to bind.
         exempt: Names of the exempt namespaces, or a placeholder for them.
+        namespace: The operator's, or a placeholder for it.
     """
     spec: dict[str, Any] = {"policyName": policy.name}
+    if policy.reads_own_namespace:
+        spec["paramRef"] = {"name": namespace, "parameterNotFoundAction": "Deny"}
     if not policy.mutating:
         deny = policy.action is Action.DENY
         spec["validationActions"] = ["Deny"] if deny else ["Warn", "Audit"]
@@ -138,7 +139,7 @@ def used_variables(policy: Policy) -> list[Variable]:
         *(note.value for note in policy.audit),
     ]
     for rule in policy.validations:
-        texts += [rule.expression, rule.found, rule.choices]
+        texts += [rule.expression, rule.unless, rule.found, rule.choices]
     reached: set[str] = set()
     while texts:
         for name in _USES.findall(texts.pop()):
@@ -156,8 +157,9 @@ def _inlined(policy: Policy) -> Policy:
     """
     known = {variable.name: variable.expression for variable in policy.variables}
     rules = {rule.name: rule.expression for rule in policy.validations}
+    questions = [rule.unless for rule in policy.validations]
     while True:
-        texts = [*rules.values(), *known.values()]
+        texts = [*rules.values(), *known.values(), *questions]
         uses = Counter(name for text in texts for name in _USES.findall(text))
         once = next((n for n in known if uses[n] == 1 and _owner(n, rules)), None)
         if once is None:
@@ -170,17 +172,6 @@ def _inlined(policy: Policy) -> Policy:
         policy,
         validations=tuple(replace(r, expression=rules[r.name]) for r in policy.validations),
     )
-
-
-def _asks(policy: Policy, rule: Validation) -> bool:
-    texts = [rule.expression]
-    known = {variable.name: variable.expression for variable in policy.variables}
-    while texts:
-        text = texts.pop()
-        if "authorizer." in text:
-            return True
-        texts += [known[name] for name in _USES.findall(text)]
-    return False
 
 
 def _owner(variable: str, rules: Mapping[str, str]) -> str:
@@ -213,18 +204,32 @@ def _mutation(policy: Policy, fill: Mapping[str, str]) -> dict[str, Any]:
     return {"patchType": "JSONPatch", "jsonPatch": {"expression": "\n+ ".join(parts)}}
 
 
+def _verdicts(
+    policy: Policy, fill: Mapping[str, str]
+) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+    """Yield a variable and its validation for the rules with the same exception.
+
+    Messages may not ask the authorizer, and the variable is the message; so exceptions are not
+    part of it.
+    """
+    groups: dict[str, list[Validation]] = {}
+    for rule in policy.validations:
+        groups.setdefault(rule.unless, []).append(rule)
+    for number, (unless, rules) in enumerate(groups.items()):
+        name = _VERDICT + (str(number) if number else "")
+        passes = f'variables.{name} == ""' + (f" || {_fill(unless, fill)}" if unless else "")
+        validation = {
+            "expression": passes,
+            "messageExpression": f"variables.{name}",
+            "message": f"refused by {policy.name}",
+            "reason": "Forbidden",
+        }
+        yield {"name": name, "expression": _verdict(rules, fill)}, validation
+
+
 def _verdict(rules: Iterable[Validation], fill: Mapping[str, str]) -> str:
     parts = (f"!({_fill(rule.expression, fill)}) ? {_message(rule, fill)}" for rule in rules)
     return "\n: ".join(parts) + '\n: ""'
-
-
-def _only_validation(policy: Policy) -> dict[str, str]:
-    return {
-        "expression": f'variables.{_VERDICT} == ""',
-        "messageExpression": f"variables.{_VERDICT}",
-        "message": f"refused by {policy.name}",
-        "reason": "Forbidden",
-    }
 
 
 def _message(rule: Validation, fill: Mapping[str, str]) -> str:
@@ -243,8 +248,9 @@ def _shortened(found: str) -> str:
 
 
 def _validation(rule: Validation, fill: Mapping[str, str]) -> dict[str, str]:
+    passes = f"({rule.expression})\n|| {rule.unless}" if rule.unless else rule.expression
     return {
-        "expression": _fill(rule.expression, fill),
+        "expression": _fill(passes, fill),
         "messageExpression": _message(rule, fill),
         # Said when the text above grows beyond what the API server accepts.
         "message": f"{rule.name}: allowed: {rule.allowed}".strip(),

@@ -36,6 +36,7 @@ class Match:
     group: str
     resources: tuple[str, ...]
     operations: tuple[str, ...]
+    versions: tuple[str, ...] = ("v1",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Validation:
             those that pass, so it must be cheap and must not use the authorizer.
         allowed: Plain text.
         choices: CEL string appended to `allowed`, or empty.
+        unless: CEL, true for requesters who may do it all the same, or empty. Here alone the
+            authorizer may be asked; it is, when the expression is false.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Validation:
     found: str
     allowed: str
     choices: str = ""
+    unless: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +98,15 @@ class Policy:
         concerns: CEL on `object`, `oldObject` and `request`, false only for requests that no rule
             would refuse. The API server converts the objects once for it, and three times for the
             rules: worth it where nearly all requests are of no concern.
-        one_verdict: The rules become one expression that ends at the first that fails. The API
-            server makes up the message of every validation for requests that pass as well; with
-            one, only what is refused is put into words. Together they have to stay below what one
-            expression may cost: two questions to the authorizer at most.
+        one_verdict: The rules become one expression that ends at the first that fails, and those
+            with the same `unless` another. The API server makes up the message of every validation
+            for requests that pass as well; so only what is refused is put into words. Together
+            they have to stay below what one expression may cost.
+        reads_own_namespace: Rules read the operator's namespace as `params`; without it all that
+            concerns the policy is refused. The API server follows it with a watch, so it may be
+            some moments old. Namespaces, because the API server follows those for itself: what it
+            follows for policies alone it stops following for good once no binding needs it, and
+            then judges by the last it saw (kubernetes/kubernetes#130887).
     """
 
     name: str
@@ -111,6 +120,7 @@ class Policy:
     action: Action = Action.DENY
     concerns: str = ""
     one_verdict: bool = False
+    reads_own_namespace: bool = False
 
     @property
     def mutating(self) -> bool:

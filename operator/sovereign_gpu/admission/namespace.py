@@ -47,12 +47,12 @@ POLICY: Final = Policy(
     validations=(
         Validation(
             "namespace-tenant",
-            f"!{cel.changed(*_LABELS, _OURS)} && !{cel.changed(*_ANNOTATIONS, _OURS)}"
-            " || variables.mayAssign",
+            f"!{cel.changed(*_LABELS, _OURS)} && !{cel.changed(*_ANNOTATIONS, _OURS)}",
             f"({cel.changed_keys(*_LABELS, _OURS)} + {cel.changed_keys(*_ANNOTATIONS, _OURS)})"
             '.join(", ") + " changed by " + request.userInfo.username',
             "a TenantQuota names the namespace; only holders of update on tenantquotas/assign "
             "write under sovereign-gpu.io/",
+            unless="variables.mayAssign",
         ),
         Validation(
             "namespace-exempt",
@@ -64,11 +64,11 @@ POLICY: Final = Policy(
         ),
         Validation(
             "namespace-admin-access",
-            f"object.metadata.name in $exemptNamespaces || !{cel.changed(*_LABELS, _ADMIN)}"
-            " || variables.mayAssign",
+            f"object.metadata.name in $exemptNamespaces || !{cel.changed(*_LABELS, _ADMIN)}",
             '"the label resource.kubernetes.io/admin-access changed by "'
             " + request.userInfo.username",
             "administrative access to devices in exempt namespaces only",
+            unless="variables.mayAssign",
         ),
         Validation(
             "operator-namespace",

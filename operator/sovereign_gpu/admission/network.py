@@ -6,6 +6,7 @@ what is allowed anyway: pods of the same tenant, and the networks and namespaces
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from sovereign_gpu import names
@@ -13,6 +14,10 @@ from sovereign_gpu.admission import cel
 from sovereign_gpu.admission.model import Match, Policy, Scope, Validation, Variable
 
 _NETWORKS: Final = cel.annotation(names.NETWORKS)
+_NAMESPACE_CONTROLLER: Final = (
+    "system:kube-controller-manager",
+    "system:serviceaccount:kube-system:namespace-controller",
+)
 _OURS: Final = "object.metadata.name == $EGRESS_POLICY"
 
 
@@ -50,13 +55,17 @@ POLICY: Final = Policy(
             "object == null ? oldObject.metadata.name == $EGRESS_POLICY : " + _OURS,
         ),
         Variable(
-            # When a namespace goes, so does all that is in it.
+            # When a namespace goes, so does all that is in it; its pods go first.
             "leaving",
-            "has(namespaceObject.metadata.deletionTimestamp)",
+            "object == null && has(namespaceObject.metadata.deletionTimestamp)"
+            f" && request.userInfo.username in {json.dumps(_NAMESPACE_CONTROLLER)}",
         ),
         Variable(
             "wide",
-            "object == null || !variables.confined || variables.ours ? [] :\n"
+            # What is there already may be changed otherwise, or nobody could end it.
+            "object == null || !variables.confined || variables.ours"
+            " || (oldObject != null && object.spec == oldObject.spec)"
+            ' || !("Egress" in object.spec.?policyTypes.orValue(["Egress"])) ? [] :\n'
             "object.spec.?egress.orValue([]).filter(r, r.?to.orValue([]).size() == 0\n"
             f"  || !r.to.all(p, {_peer_allowed('p')}))",
         ),
@@ -64,9 +73,10 @@ POLICY: Final = Policy(
     validations=(
         Validation(
             "egress-policy",
-            "!variables.ours || !variables.confined || variables.leaving || variables.mayAssign",
+            "!variables.ours || !variables.confined || variables.leaving",
             '"the NetworkPolicy sovereign-gpu-egress changed by " + request.userInfo.username',
             "only the operator writes it, as spec.egress of the policies says",
+            unless="variables.mayAssign",
         ),
         Validation(
             "egress-widened",
@@ -79,10 +89,13 @@ POLICY: Final = Policy(
         ),
         Validation(
             "operator-network-policy",
-            "!variables.operator || (variables.ours && variables.governed && !variables.exempt)",
+            "!variables.operator || (variables.ours && variables.governed && !variables.exempt"
+            " && (object == null || (!has(object.metadata.finalizers)"
+            " && !has(object.metadata.ownerReferences))))",
             '"a NetworkPolicy written by the operator in namespace "'
             " + namespaceObject.metadata.name",
-            "the operator writes sovereign-gpu-egress in namespaces of tenants only",
+            "the operator writes sovereign-gpu-egress in namespaces of tenants only, without "
+            "finalizers and owners",
         ),
     ),
 )

@@ -26,6 +26,11 @@ _OTHERS: Final = (
     "!k.startsWith($NODE_RESIDENCY) && (k != $MACHINE || $MACHINE in variables.oldLabels)"
 )
 
+_GUARDS: Final = (
+    "spec.?taints.orValue([]).filter(t, t.key in [$gpuTaint, $COMPANION_TAINT]"
+    ' && t.effect == "NoSchedule").map(t, t.key)'
+)
+
 _BY: Final = '.join(", ") + " changed by " + request.userInfo.username'
 
 POLICY: Final = Policy(
@@ -52,16 +57,10 @@ POLICY: Final = Policy(
             "enrolling",
             "$POOL in variables.labels && variables.oldLabels[?$POOL] != variables.labels[?$POOL]",
         ),
-        Variable(
-            "guarded",
-            "object.spec.?taints.orValue([]).exists(t,"
-            ' t.key in [$gpuTaint, $COMPANION_TAINT] && t.effect in ["NoSchedule", "NoExecute"])',
-        ),
-        Variable(
-            "wasGuarded",
-            "oldObject != null && oldObject.spec.?taints.orValue([]).exists(t,"
-            ' t.key in [$gpuTaint, $COMPANION_TAINT] && t.effect in ["NoSchedule", "NoExecute"])',
-        ),
+        # NoExecute alone keeps nobody off: pods without a tenant may tolerate all such taints, as
+        # those that stay on broken nodes do.
+        Variable("guards", f"object.{_GUARDS}"),
+        Variable("oldGuards", f"oldObject == null ? [] : oldObject.{_GUARDS}"),
         Variable(
             "moved",
             'oldObject == null || request.?subResource.orValue("") != "" ? ["node"] :\n'
@@ -77,45 +76,48 @@ POLICY: Final = Policy(
     validations=(
         Validation(
             "node-pool-label",
-            f"!{cel.changed(*_LABELS, _POOL)} || variables.mayEnrol",
+            f"!{cel.changed(*_LABELS, _POOL)}",
             cel.changed_keys(*_LABELS, _POOL) + _BY,
             "only holders of update on gpupools/enrol put nodes into pools",
+            unless="variables.mayEnrol",
         ),
         Validation(
             "node-residency-label",
-            f"!{cel.changed(*_LABELS, _RESIDENCY)} || variables.mayRelease || variables.mayEnrol",
+            f"!{cel.changed(*_LABELS, _RESIDENCY)}",
             cel.changed_keys(*_LABELS, _RESIDENCY) + _BY,
             "only the operator writes residency labels",
+            unless="variables.mayRelease || variables.mayEnrol",
         ),
         Validation(
             "node-machine-label",
             f"!{cel.changed(*_LABELS, _MACHINE)}"
-            " || (variables.operator && !($MACHINE in variables.oldLabels))"
-            " || variables.mayEnrol",
+            " || (variables.operator && !($MACHINE in variables.oldLabels))",
             cel.changed_keys(*_LABELS, _MACHINE) + _BY,
             "the operator records a machine once; only holders of update on gpupools/enrol remove "
             "it, to take in another one",
+            unless="variables.mayEnrol",
         ),
         Validation(
             "node-location",
-            f"!variables.enrolled || !{cel.changed(*_LABELS, _PLACE)} || variables.mayEnrol",
+            f"!variables.enrolled || !{cel.changed(*_LABELS, _PLACE)}",
             cel.changed_keys(*_LABELS, _PLACE) + _BY,
             "region and zone of a pool node are frozen; take it out of the pool first, or hold "
             "update on gpupools/enrol",
+            unless="variables.mayEnrol",
         ),
         Validation(
             "node-taint",
-            "!variables.enrolled || !variables.wasGuarded || variables.guarded"
-            " || variables.mayEnrol",
+            "!variables.enrolled || variables.oldGuards.all(k, k in variables.guards)",
             '"the taint that keeps other pods off removed by " + request.userInfo.username',
             "pool nodes keep it; take the node out of the pool first, or hold update on "
             "gpupools/enrol",
+            unless="variables.mayEnrol",
         ),
         Validation(
             "node-guarded",
-            "!variables.enrolling || variables.guarded",
+            "!variables.enrolling || variables.guards.size() > 0",
             '"a node without a taint that keeps other pods off"',
-            "in pools, nodes that carry NoSchedule or NoExecute for the taint "
+            "in pools, nodes that carry NoSchedule for the taint "
             "sovereign-gpu.io/companion (without GPUs) or ",
             "$gpuTaint",
         ),

@@ -29,16 +29,36 @@ DEVICE_ENV: Final = (
 """Variables by which the NVIDIA container runtime hands out devices nobody asked for."""
 
 DEVICE_ANNOTATIONS: Final = (
+    "cdi-devices.",  # of NVIDIA's container toolkit as a plugin of the runtime
     "cdi.k8s.io/",
+    "cdi.nri.io",
+    "devices.crio.io",
+    "devices.gke.io",
+    "devices.noderesource.dev",
     "devices.nri.io",
-    "devices.noderesource.dev/",
+    "io.katacontainers.config.",
     "io.kubernetes.cri-o.Devices",
     "io.kubernetes.cri-o.umask",
+    "mounts.noderesource.dev",
+    "mounts.nri.io",
+    "platform-runtime-path.crio.io",
+    "run.oci.",
 )
-"""Beginnings of annotations by which container runtimes hand out devices."""
+"""Beginnings of annotations by which container runtimes hand out devices or mounts."""
 
-RUNTIME_CAPABILITIES: Final = ("ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO", "SYS_PTRACE", "BPF")
-"""Capabilities that amount to privileged: they reach devices or lift the device filter."""
+HANDS_OUT: Final = f"{json.dumps(DEVICE_ANNOTATIONS)}.exists(p, k.startsWith(p))"
+"""CEL: whether the key `k` of an annotation is one of them."""
+
+RUNTIME_CAPABILITIES: Final = (
+    "ALL",
+    "SYS_ADMIN",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_PTRACE",
+    "BPF",
+    "DAC_READ_SEARCH",
+)
+"""Capabilities that amount to privileged: they reach devices or files of the host."""
 
 _TOLERATIONS: Final = Variable(
     "tolerations",
@@ -88,8 +108,7 @@ _DEVICE_ENV: Final = Variable(
 
 _DEVICE_ANNOTATIONS: Final = Variable(
     "deviceAnnotations",
-    f"variables.annotations.map(k, k).filter(k, {json.dumps(DEVICE_ANNOTATIONS)}"
-    ".exists(p, k.startsWith(p)))",
+    f"variables.annotations.map(k, k).filter(k, {HANDS_OUT})",
 )
 
 _HOST_PATHS: Final = Variable(
@@ -110,18 +129,18 @@ def privileged(containers: str) -> str:
 _ANYWHERE: Final = (
     Validation(
         "gpu-needs-tenant",
-        "variables.trusted || variables.governed || !variables.gpu",
-        '"a request for GPUs (nvidia.com/* or resourceClaims) in namespace "'
+        "variables.trusted || variables.governed || !(variables.gpu || variables.byClass)",
+        '"a request for GPUs (nvidia.com/*, resourceClaims, DeviceClasses) in namespace "'
         ' + namespaceObject.metadata.name + ", which belongs to no tenant"',
         "GPUs only in namespaces that a TenantQuota names",
     ),
     Validation(
         "node-name",
-        'variables.trusted || object.spec.?nodeName.orValue("") == ""'
-        " || (!variables.governed && variables.mayBind)",
+        'variables.trusted || object.spec.?nodeName.orValue("") == ""',
         '"nodeName " + object.spec.?nodeName.orValue("")',
         "leave nodeName empty and let kube-scheduler choose (outside tenants' namespaces, "
         "holders of gpupools/bind may set it)",
+        unless="!variables.governed && variables.mayBind",
     ),
     Validation(
         "toleration",
@@ -320,6 +339,7 @@ POLICY: Final = Policy(
         cel.CONTAINED,
         TRUSTED,
         cel.regions("$REGIONS"),
+        cel.BY_CLASS,
         Variable("gated", "object.spec.?schedulingGates.orValue([]).exists(g, g.name == $GATE)"),
         Variable(
             "unknown",

@@ -17,12 +17,11 @@ from typing import Final
 
 from sovereign_gpu.admission import cel
 from sovereign_gpu.admission.model import Match, Policy, Scope, Validation, Variable
-from sovereign_gpu.admission.pod_create import DEVICE_ANNOTATIONS, DEVICE_ENV, privileged
+from sovereign_gpu.admission.pod_create import DEVICE_ENV, HANDS_OUT, privileged
 
 _OURS: Final = "k.startsWith($OURS)"
 _OTHERS: Final = "!k.startsWith($OURS)"
 _PLACE: Final = "k == $REGION || k == $ZONE"
-_DEVICE: Final = f"{json.dumps(DEVICE_ANNOTATIONS)}.exists(p, k.startsWith(p))"
 _LABELS: Final = ("variables.labels", "variables.oldLabels")
 _ANNOTATIONS: Final = ("variables.annotations", "variables.oldAnnotations")
 
@@ -40,16 +39,20 @@ _OTHER_KEYS: Final = (
     f"{cel.changed_keys(*_LABELS, _OTHERS)}\n+ {cel.changed_keys(*_ANNOTATIONS, _OTHERS)}"
 )
 
-_METADATA_RULE: Final = (
-    f"!{cel.changed(*_LABELS, _OURS)} && !{cel.changed(*_ANNOTATIONS, _OURS)}"
-    " || variables.mayRelease"
-)
+_METADATA_RULE: Final = f"(!{cel.changed(*_LABELS, _OURS)} && !{cel.changed(*_ANNOTATIONS, _OURS)})"
 # What was found is said without the keys: a release changes its metadata every time, and the API
 # server makes up the words for those that pass as well.
 _BY: Final = 'changed by " + request.userInfo.username'
 _METADATA_FOUND: Final = f'"labels or annotations under sovereign-gpu.io/ {_BY}'
-_PLACE_RULE: Final = f"!{cel.changed(*_LABELS, _PLACE)} || variables.mayRelease"
+_PLACE_RULE: Final = f"!{cel.changed(*_LABELS, _PLACE)}"
+_BY_RIGHT: Final = "variables.mayRelease"
 _PLACE_FOUND: Final = f'"labels of region or zone {_BY}'
+
+_DEVICE_RULE: Final = (
+    f"variables.exempt || !variables.contained || !{cel.changed(*_ANNOTATIONS, HANDS_OUT)}"
+)
+_DEVICE_FOUND: Final = f'"an annotation that hands out devices {_BY}'
+_DEVICE_REMEDY: Final = "the annotations of the container runtime that the pod was created with"
 
 _VARIABLES: Final = (
     cel.GOVERNED,
@@ -99,33 +102,37 @@ CHANGES: Final = Policy(
     validations=(
         Validation(
             "release",
-            "variables.exempt || !variables.released || variables.mayRelease",
+            "variables.exempt || !variables.released",
             '"the gate sovereign-gpu.io/quota removed by " + request.userInfo.username',
             "only holders of update on gpupools/release lift it, when quota is free",
+            unless=_BY_RIGHT,
         ),
         Validation(
             "pod-metadata-update",
             f"variables.exempt || {_METADATA_RULE}",
             _METADATA_FOUND,
             "only holders of update on gpupools/release write under sovereign-gpu.io/",
+            unless=_BY_RIGHT,
         ),
         Validation(
             "pod-location-update",
             f"variables.exempt || !variables.governed || {_PLACE_RULE}",
             _PLACE_FOUND,
             "region and zone of a pod are written when it is bound",
+            unless=_BY_RIGHT,
         ),
         Validation(
             "toleration-update",
-            "variables.exempt || variables.addedTolerations.size() == 0 || variables.mayRelease",
+            "variables.exempt || variables.addedTolerations.size() == 0",
             '"a toleration added for " + variables.addedTolerations.join(", ")',
             "the tolerations that the pod was created with",
+            unless=_BY_RIGHT,
         ),
         Validation(
             "device-annotation-update",
-            f"variables.exempt || !variables.contained || !{cel.changed(*_ANNOTATIONS, _DEVICE)}",
-            f'"an annotation that hands out devices {_BY}',
-            "the annotations of the container runtime that the pod was created with",
+            _DEVICE_RULE,
+            _DEVICE_FOUND,
+            _DEVICE_REMEDY,
         ),
         Validation(
             "release-spec",
@@ -163,6 +170,8 @@ STATUS: Final = Policy(
     " || object.metadata.?annotations != oldObject.metadata.?annotations",
     variables=(
         *_VARIABLES,
+        cel.POLICIES,
+        cel.CONTAINED,
         Variable(
             "movedStatus",
             cel.moved_fields("status", ("conditions",))
@@ -177,16 +186,20 @@ STATUS: Final = Policy(
             f"variables.exempt || {_METADATA_RULE}",
             _METADATA_FOUND,
             "only holders of update on gpupools/release write under sovereign-gpu.io/",
+            unless=_BY_RIGHT,
         ),
         Validation(
             "pod-location-status",
             f"variables.exempt || !variables.governed || {_PLACE_RULE}",
             _PLACE_FOUND,
             "region and zone of a pod are written when it is bound",
+            unless=_BY_RIGHT,
         ),
+        Validation("device-annotation-status", _DEVICE_RULE, _DEVICE_FOUND, _DEVICE_REMEDY),
         Validation(
             "operator-status",
-            "!variables.operator || variables.movedStatus.size() == 0",
+            "!variables.operator || (variables.movedStatus.size() == 0"
+            " && oldObject.spec.?schedulingGates.orValue([]).exists(g, g.name == $GATE))",
             '"more than the reason why a gated pod waits"',
             "the operator says why a gated pod waits, and nothing else",
         ),
@@ -199,7 +212,15 @@ EPHEMERAL: Final = Policy(
     match=(Match("", ("pods/ephemeralcontainers",), ("UPDATE",)),),
     scope=Scope.GOVERNED,
     variables=(
-        Variable("ephemeral", "dyn(object.spec.?ephemeralContainers.orValue([]))"),
+        cel.GOVERNED,
+        cel.POLICIES,
+        cel.CONTAINED,
+        Variable(
+            # Those that exist cannot be changed any more, and need not be judged again.
+            "ephemeral",
+            "dyn(object.spec.?ephemeralContainers.orValue([]).filter(c,"
+            " !(c in oldObject.spec.?ephemeralContainers.orValue([]))))",
+        ),
         Variable("ephemeralPrivileged", privileged("variables.ephemeral")),
         Variable(
             "ephemeralEnv",
@@ -210,14 +231,14 @@ EPHEMERAL: Final = Policy(
     validations=(
         Validation(
             "ephemeral-privileged",
-            "variables.ephemeralPrivileged.size() == 0",
+            "!variables.contained || variables.ephemeralPrivileged.size() == 0",
             '"privileged, or a capability that amounts to it, in ephemeral container "'
             ' + variables.ephemeralPrivileged.join(", ")',
             "unprivileged ephemeral containers",
         ),
         Validation(
             "ephemeral-device-env",
-            "variables.ephemeralEnv.size() == 0",
+            "!variables.contained || variables.ephemeralEnv.size() == 0",
             '"a variable that hands out GPUs in ephemeral container "'
             ' + variables.ephemeralEnv.join(", ")',
             "no NVIDIA_VISIBLE_DEVICES and kin",

@@ -44,6 +44,8 @@ class Settings:
         allowed_host_paths: Host directories that governed pods may mount, with all below.
         gpu_taint: Taint key of GPU nodes.
         endpoint_users: Who may write endpoints in tenants' namespaces.
+        gpu_device_classes: DeviceClasses that hand out GPUs, besides those with nvidia.com in their
+            names.
         country_claim: Key of the user's extra attributes that names the country of a person.
     """
 
@@ -56,6 +58,7 @@ class Settings:
     allowed_host_paths: tuple[str, ...] = ()
     gpu_taint: str = names.GPU_TAINT
     endpoint_users: tuple[str, ...] = ENDPOINT_USERS
+    gpu_device_classes: tuple[str, ...] = ()
     country_claim: str = "sovereign-gpu.io/country"
 
     @property
@@ -75,6 +78,7 @@ class Settings:
             "hostPaths": _list(self.allowed_host_paths),
             "gpuTaint": json.dumps(self.gpu_taint),
             "endpointUsers": _list(self.endpoint_users),
+            "gpuDeviceClasses": _list(self.gpu_device_classes),
             "countryClaim": json.dumps(self.country_claim),
         }
 
@@ -112,6 +116,7 @@ HELM_LITERALS: Final = {
     "hostPaths": "{{ " + _VALUES + "allowedHostPaths | toJson }}",
     "gpuTaint": "{{ " + _VALUES + "gpuTaint | toJson }}",
     "endpointUsers": "{{ " + _VALUES + "endpointUsers | toJson }}",
+    "gpuDeviceClasses": "{{ " + _VALUES + "gpuDeviceClasses | toJson }}",
     "countryClaim": "{{ " + _VALUES + "countryClaim | toJson }}",
 }
 """The same placeholders as the chart fills them in."""

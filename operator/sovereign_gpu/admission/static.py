@@ -84,7 +84,7 @@ def guards(maintainers: Iterable[str]) -> list[dict[str, Any]]:
             "GUARDED": json.dumps(guarded),
             "MAINTAINERS": f"dyn({json.dumps(list(maintainers))})",
         }
-        for manifest in (policy_manifest(policy, literals), binding_manifest(policy, [])):
+        for manifest in (policy_manifest(policy, literals), binding_manifest(policy, [], "")):
             manifest["metadata"]["name"] += SUFFIX
             if "policyName" in manifest["spec"]:
                 manifest["spec"]["policyName"] += SUFFIX

@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Final
 
 from sovereign_gpu import names
+from sovereign_gpu.admission import cel
 from sovereign_gpu.admission.cel import words
 from sovereign_gpu.admission.model import Match, Policy, Scope, Validation
 from sovereign_gpu.admission.perimeter import DENY, WARN, Twin
 
-_CLASS: Final = 'object.spec.?storageClassName.orValue("")'
+_CLASS: Final = (
+    # Kubernetes reads the annotation first, and lets nobody change it later.
+    f"object.metadata.?annotations[?{cel.BETA_CLASS}]"
+    '.orValue(object.spec.?storageClassName.orValue(""))'
+)
 _ATTRIBUTES: Final = 'object.spec.?volumeAttributesClassName.orValue("")'
-_SNAPSHOT: Final = 'object.spec.?volumeSnapshotClassName.orValue("")'
+_SNAPSHOT: Final = (
+    'object.spec.?volumeSnapshotClassName.or(object.spec.?volumeGroupSnapshotClassName).orValue("")'
+)
 
 
 def _allowed(variable: str, value: str) -> str:
@@ -65,14 +72,23 @@ def _snapshots(twin: Twin) -> Policy:
         Policy(
             name="sovereign-gpu-volume-snapshot",
             purpose="Snapshots of volumes name classes that the policies allow.",
-            match=(Match("snapshot.storage.k8s.io", ("volumesnapshots",), ("CREATE", "UPDATE")),),
+            match=(
+                Match("snapshot.storage.k8s.io", ("volumesnapshots",), ("CREATE", "UPDATE")),
+                Match(
+                    "groupsnapshot.storage.k8s.io",
+                    ("volumegroupsnapshots",),
+                    ("CREATE", "UPDATE"),
+                    versions=("*",),
+                ),
+            ),
             scope=Scope.GOVERNED,
             variables=(twin.lists("snapshotClasses", names.SNAPSHOT_CLASSES),),
             validations=(
                 twin.rule(
                     Validation(
                         "snapshot-class",
-                        f"({_unchanged('volumeSnapshotClassName')})"
+                        f"({_unchanged('volumeSnapshotClassName')}"
+                        f" && {_unchanged('volumeGroupSnapshotClassName')})"
                         f" || {_allowed('snapshotClasses', _SNAPSHOT)}",
                         f'{_SNAPSHOT} == "" ? "no class" : "snapshot class " + {_SNAPSHOT}',
                         "snapshot classes ",

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _PAGE = 500
 _YIELD_EVERY = 64
+_CATCH_UP = 0.5
+"""Seconds that a watch has to pass the server's version before everything is listed again."""
 _SHORT = 1.0
 """Seconds; a watch that ends sooner and brought nothing is a failure, not the server's habit."""
 
@@ -70,6 +72,11 @@ class Informer(Generic[T]):
         self._reader = Reader(kind)
         self._version = ""
         """Newest resource version seen, where watches go on; empty: list first."""
+        self._asked = self._answered = 0
+        """Lists that `confirm` asked for, and those that were made since."""
+        self._listed = asyncio.Event()
+        """Set by each list."""
+        self._response: aiohttp.ClientResponse | None = None
         self.name = kind.path.rsplit("/", 1)[-1]
         self.health = Health(unreadable=self._reader.unreadable)
 
@@ -78,11 +85,15 @@ class Informer(Generic[T]):
         delay = self._backoff.first
         while True:
             before, began = self.health.events, time.monotonic()
-            wait = 0.0
+            wait, self._response = 0.0, None
             try:
-                if not self._version:
+                if self._must_list() or not self._version:
                     await self._list()
+                    if self._must_list():
+                        continue
                 await self._watch()
+                if self._must_list():
+                    continue
                 if self.health.events > before or time.monotonic() - began > _SHORT:
                     delay = self._backoff.first
                     continue  # servers end watches every few minutes
@@ -93,6 +104,8 @@ class Informer(Generic[T]):
             except (ClusterError, aiohttp.ClientError, TimeoutError, OSError) as error:
                 wait = getattr(error, "retry_after", None) or 0.0
                 problem = str(error) or type(error).__name__
+                if self._ended_by_us():
+                    continue
             log.warning("watch of %s: %s", self._kind.path, problem)
             self.health.failures += 1
             if self.health.events > before:
@@ -101,8 +114,48 @@ class Informer(Generic[T]):
             await asyncio.sleep(jittered(pause))
             delay = self._backoff.next(delay)
 
+    async def confirm(self) -> None:
+        """Return when the store shows everything that was written before this was called.
+
+        The server is asked for its present version; a busy watch passes it within moments. A quiet
+        one would not hear of it for a minute, so then everything is listed again.
+        """
+        while True:
+            try:
+                wanted = await self._newest()
+                break
+            except (ClusterError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                log.warning("asking for the version of %s: %s", self._kind.path, error)
+                await asyncio.sleep(jittered(self._backoff.first))
+        patience = time.monotonic() + _CATCH_UP
+        while time.monotonic() < patience:
+            if self._version.isdecimal() and int(self._version) >= wanted:
+                return
+            await asyncio.sleep(_CATCH_UP / 10)
+        self._asked += 1
+        mine = self._asked
+        if self._response is not None:
+            self._response.close()
+        while self._answered < mine:
+            self._listed.clear()
+            await self._listed.wait()
+
+    def _must_list(self) -> bool:
+        return self._answered < self._asked
+
+    def _ended_by_us(self) -> bool:
+        return self._must_list() and self._response is not None
+
+    async def _newest(self) -> int:
+        query = self._kind.query(limit="1")
+        page = self._reader.page(await self._api.request("GET", self._kind.path, query=query))
+        if not page.version.isdecimal():
+            raise UncertainError(f"a resource version that is no number: {page.version!r}")
+        return int(page.version)
+
     async def _list(self) -> None:
         """Replace the store by a current list (no resource version: read by quorum)."""
+        asked = self._asked
         items: dict[str, T] = {}
         unreadable: dict[str, str] = {}
         more = ""
@@ -132,6 +185,8 @@ class Informer(Generic[T]):
         self._version = page.version
         self.health.relists += 1
         self.health.synced.set()
+        self._answered = asked
+        self._listed.set()
 
     async def _watch(self) -> None:
         """Follow changes until the server ends the watch."""
@@ -146,6 +201,9 @@ class Informer(Generic[T]):
                 self._api.stream(self._kind.path, query, idle=self._silence) as response,
                 contextlib.aclosing(self._lines(response)) as lines,
             ):
+                self._response = response
+                if self._must_list():  # asked for while the connection was being made
+                    return
                 async for line in lines:
                     self._apply(line)
         except ApiError as error:

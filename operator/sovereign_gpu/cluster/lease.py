@@ -74,7 +74,8 @@ class Lease:
                     return
             except ClusterError as error:
                 log.warning("lease %s/%s: %s", self.namespace, self.name, error)
-            pause = min(2.0, self.duration / 4)
+            # One small read a second: what is given back is taken at once.
+            pause = min(1.0, self.duration / 4)
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 – jitter
 
     async def hold(self) -> None:

@@ -82,8 +82,13 @@ class Controller:
     resources_read: asyncio.Event
     """Set when the custom resources were listed completely."""
     started: bool = False
+    """It decides: everything was read, and this process is the leader."""
+    following: bool = False
+    """Everything was read once; changes are taken in and nothing is decided."""
     turned_at: float = field(default_factory=time.monotonic)
     """Monotonic time of the last turn, for liveness."""
+    _confirmed: asyncio.Event = field(default_factory=asyncio.Event)
+    """This process leads, and the stores show what its predecessor wrote."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     """Something changed since the last report."""
     _changed_pods: dict[str, Pod | None] = field(default_factory=dict)
@@ -93,13 +98,12 @@ class Controller:
     _compared_at: float = float("-inf")
     _retried_at: float = float("-inf")
 
-    def synced(self) -> bool:
-        """Whether everything was listed once and taken in."""
-        return self.started
-
     async def run(self) -> None:
-        """Work until cancelled; releases start when everything has been read."""
+        """Work until cancelled: follow what happens, and decide once `lead` was called."""
         await self._first_look()
+        while not self._confirmed.is_set():
+            await self._follow()
+        await self._begin()
         reporting = asyncio.create_task(self._report())
         try:
             while True:
@@ -109,21 +113,49 @@ class Controller:
             with contextlib.suppress(asyncio.CancelledError):
                 await reporting
 
-    async def _first_look(self) -> None:
+    async def lead(self) -> None:
+        """Let the decisions begin, once the stores show all that was written until now."""
+        await self._read_once()
+        await asyncio.gather(*(informer.confirm() for informer in self.informers))
+        self._confirmed.set()
+        self.wake.set()
+
+    async def _read_once(self) -> None:
         for informer in self.informers:
             await informer.health.synced.wait()
         await self.resources_read.wait()
-        self.engine.advance(time.time())
-        # Configuration first: charging 20,000 pods once is cheaper than charging them twice.
-        self._day = _today()
-        self.engine.configure(*self.registry.specs(self._day))
+
+    async def _first_look(self) -> None:
+        await self._read_once()
+        self._configure_books()
         while self._take(_BATCH):
             await asyncio.sleep(0)
             self.turned_at = time.monotonic()
+        self.following = True
+
+    async def _follow(self) -> None:
+        """Take in what changed, as somebody who does not decide."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self.wake.wait()
+        self.wake.clear()
+        if self.registry.changed or self._day != _today():
+            self._configure_books()
+        if self._take(_BATCH):
+            self.wake.set()
+        self.turned_at = time.monotonic()
+        await asyncio.sleep(0)
+
+    async def _begin(self) -> None:
+        while self._take(_BATCH):
+            await asyncio.sleep(0)
+            self.turned_at = time.monotonic()
+        self.engine.advance(time.time())
         self._configure()
+        self.engine.resume()
         self.started = True
         log.info(
-            "read %d pods, %d nodes, %d namespaces; deciding from here",
+            "know %d pods, %d nodes, %d namespaces; deciding from here",
             len(self.stores.pods),
             len(self.stores.nodes),
             len(self.stores.namespaces),
@@ -166,13 +198,17 @@ class Controller:
             self.releaser.send(release)
         return len(releases)
 
-    def _configure(self) -> None:
+    def _configure_books(self) -> None:
         self.registry.changed = False
-        self._news.set()
-        self.metrics.tick()
         self._day = _today()
+        # Before pods are taken in: charging 20,000 once is cheaper than charging them twice.
         self.engine.configure(*self.registry.specs(self._day))
         self.drift.judge.everything()
+
+    def _configure(self) -> None:
+        self._news.set()
+        self.metrics.tick()
+        self._configure_books()
         self.marks.everything(self.engine.nodes)
         self._compared_at = time.monotonic()
 
@@ -185,7 +221,8 @@ class Controller:
                 self.engine.remove_namespace(name)
             else:
                 self.engine.put_namespace(namespace)
-                self.marks.namespace(name)
+                if self.started:
+                    self.marks.namespace(name)
             self.drift.judge.everything()
         for name, node in self.stores.nodes.drain(limit).items():
             taken += 1
@@ -193,10 +230,11 @@ class Controller:
                 self.engine.remove_node(name)
             else:
                 self.engine.put_node(node)
-                self.marks.node(name)
+                if self.started:
+                    self.marks.node(name)
             self.drift.judge.node(name)
         pods = self._changed_pods = self.stores.pods.drain(limit)
-        if pods:
+        if pods and self.started:
             self.metrics.tick()
         for uid, pod in pods.items():
             taken += 1

@@ -19,6 +19,7 @@ from sovereign_gpu.cluster import decode, patches, wire
 from sovereign_gpu.cluster.errors import NOT_FOUND, ApiError, ClusterError, UncertainError
 from sovereign_gpu.cluster.session import JSON_PATCH, Api
 from sovereign_gpu.cluster.writer import Lane, Write, Writer
+from sovereign_gpu.controller.fence import Fence
 from sovereign_gpu.core.engine import Engine
 from sovereign_gpu.core.model import Pod, Release
 from sovereign_gpu.telemetry.metrics import Metrics
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _RETRY_REFUSED = 10.0
 """Seconds before a refused pod is tried again."""
+_RETRY_FENCED = 1.0
+"""The same, when the API server has not heard yet that we lead."""
 _READ_AGAIN = 1.0
 """Seconds before a pod that could not be read is read again."""
 
@@ -39,6 +42,7 @@ class Releaser:
     writer: Writer
     engine: Engine
     metrics: Metrics
+    fence: Fence
     signature: Callable[[], str]
     """What releases are signed with: the lease's token."""
     wake: Callable[[], None]
@@ -106,7 +110,11 @@ class Releaser:
             self.engine.put_pod(current)  # an earlier try of ours had landed
         else:
             self.engine.take_back(pod.uid, refusal.message)
-            asyncio.get_running_loop().call_later(_RETRY_REFUSED, self._retry, pod.uid)
+            fenced = self.fence.refused(refusal)
+            if fenced:
+                self.fence.doubt()
+            pause = _RETRY_FENCED if fenced else _RETRY_REFUSED
+            asyncio.get_running_loop().call_later(pause, self._retry, pod.uid)
         self.wake()
 
     def _retry(self, uid: str) -> None:

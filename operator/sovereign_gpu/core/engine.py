@@ -75,6 +75,12 @@ class Engine(State):
         """Let the history of borrowing go on until `now`, seconds since the epoch."""
         self.history.advance(now, self.tenants.values(), self.surplus)
 
+    def resume(self) -> None:
+        """Take over the stored histories of borrowing: somebody else decided until now."""
+        for tenant in self.tenants.values():
+            if tenant.history is not None:
+                self.history.restore(tenant.name, tenant.history)
+
     def take_back(self, uid: str, refusal: str) -> None:
         """Undo a decision that the API server refused.
 

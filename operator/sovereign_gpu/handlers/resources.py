@@ -148,6 +148,18 @@ async def read_all(api: Api, registry: Registry) -> None:
         registry.replace(kind, found["items"], found["metadata"]["resourceVersion"])
 
 
+async def read_surely(api: Api, registry: Registry) -> None:
+    """Make the registry agree with lists that begin now, however often that has to be tried."""
+    while True:
+        try:
+            await read_all(api, registry)
+        except ClusterError as error:
+            log.warning("listing the custom resources: %s", error)
+            await asyncio.sleep(1.0)
+        else:
+            return
+
+
 async def resync(api: Api, registry: Registry, read: asyncio.Event) -> None:
     """List the custom resources now and every minute; sets `read` after the first time."""
     while True:

@@ -1,7 +1,7 @@
 """/livez, /readyz and /metrics on one port.
 
-Alive: the decision loop turned lately. Ready: we hold the lease, everything was read and the
-watches speak; a standby is alive and not ready.
+Alive: the loop turned lately. Ready: everything was read and the watches speak, of the leader and
+of standbys alike: a standby is of use because it knows everything.
 """
 
 from __future__ import annotations

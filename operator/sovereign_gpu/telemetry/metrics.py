@@ -154,6 +154,8 @@ class Metrics(Collector):
         self.unbound: UnboundFacts | None = None
         self.guards: GuardFacts | None = None
         self.marks: MarkFacts | None = None
+        self.leads: Callable[[], bool] = lambda: True
+        """Whether this process decides; a standby's books are the same, and not to be added."""
         self.orphaned: Callable[[], dict[str, list[str]]] = dict
         labels = ("tenant", "pool", "model")
         self._admissions = Counter(
@@ -227,7 +229,14 @@ class Metrics(Collector):
         self.clock.tick(now, dict(held))
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what is read from the books."""
+        """Yield what is read from the books, and of a standby only how it is doing."""
+        leads = self.leads()
+        yield GaugeMetricFamily(PREFIX + "leader", "1 for the process that decides.", int(leads))
+        yield from self._process()
+        if leads:
+            yield from self._books()
+
+    def _books(self) -> Iterator[Metric]:
         self.tick()
         yield from self._pools()
         yield from self._tenants()
@@ -242,6 +251,8 @@ class Metrics(Collector):
         for (tenant, model), value in self.clock.seconds.items():
             seconds.add_metric((tenant, model), value)
         yield seconds
+
+    def _process(self) -> Iterator[Metric]:
         build = GaugeMetricFamily(PREFIX + "build_info", "Version.", labels=("version",))
         build.add_metric((__version__,), 1)
         yield build
