@@ -50,7 +50,7 @@ demo: rig-binaries ## the whole story on 1,250 nodes; KEEP=1 leaves it running
 
 # --- checks, each a rung that runs alone -------------------------------------------------
 .PHONY: test
-test: lint types imports drift test-unit test-contract test-control-plane coverage ## everything that must hold
+test: lint types imports drift test-unit test-contract test-faults test-control-plane coverage ## everything that must hold
 
 .PHONY: lint
 lint: venv
@@ -86,6 +86,11 @@ test-unit: venv ## pure core, models, telemetry, commands
 test-contract: venv ## informer, writer, lease, read API, device plugin against scripted servers
 	@echo "==> contract tests"
 	@$(RUN) tests/cluster tests/contract tests/readapi tests/fake_gpu --ignore=tests/fake_gpu/api_server
+
+.PHONY: test-faults
+test-faults: venv ## the operator in virtual time, under 2,000 random schedules of faults
+	@echo "==> random schedules of faults"
+	@$(PY) -m pytest tests/faults -s
 
 .PHONY: test-control-plane
 test-control-plane: rig-binaries ## policies, chart and operator on a real control plane

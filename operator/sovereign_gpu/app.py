@@ -71,15 +71,21 @@ _DRAIN = 20.0
 class Operator:
     """One process of the operator."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, *, api: Api | None = None, engine: Engine | None = None
+    ) -> None:
+        """`api` and `engine` take the place of what the settings say.
+
+        Raises:
+            ConfigurationError: the API server cannot be reached with these settings.
+        """
         self._settings = settings
-        self._credentials = load_credentials(settings.kubeconfig)
-        self._api = Api(self._credentials, user_agent=f"sovereign-gpu/{__version__}")
+        self._api = api or _api(settings)
         self._role = Role(self._api, settings.lease_namespace, settings.pod)
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._leading = False
-        engine = Engine(history=History(settings.half_life))
+        engine = engine or Engine(history=History(settings.half_life))
         registry = Registry(self._wake.set)
         writer = Writer(
             self._api, most=settings.writes_in_flight, allowed=lambda: self._lease.valid
@@ -173,14 +179,7 @@ class Operator:
             tasks = [
                 asyncio.create_task(self._follow(), name="follow"),
                 asyncio.create_task(self._lead(), name="lead"),
-                asyncio.create_task(
-                    resources.serve(
-                        self._controller.registry,
-                        self._credentials,
-                        self._controller.resources_read,
-                    ),
-                    name="kopf",
-                ),
+                asyncio.create_task(self._serve_resources(), name="kopf"),
                 asyncio.create_task(self._stop.wait(), name="stop"),
             ]
             try:
@@ -188,6 +187,10 @@ class Operator:
                 return self._reason(done)
             finally:
                 await self._end(tasks)
+
+    async def _serve_resources(self) -> None:
+        controller = self._controller
+        await resources.serve(controller.registry, self._api.credentials, controller.resources_read)
 
     async def _listen(self, open_ones: contextlib.AsyncExitStack) -> None:
         probes = partial(health.serve, checks=self._checks(), metrics=self._controller.metrics)
@@ -278,6 +281,11 @@ class Operator:
             return ""
 
         return health.Checks(alive, ready)
+
+
+def _api(settings: Settings) -> Api:
+    credentials = load_credentials(settings.kubeconfig)
+    return Api(credentials, user_agent=f"sovereign-gpu/{__version__}")
 
 
 async def run(settings: Settings) -> int:

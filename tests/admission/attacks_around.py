@@ -74,6 +74,21 @@ def a_snapshot_of_a_group_warned(world: World) -> Response:
     return world.admin.create(group_snapshots_path(WARNED), body, dryRun="All")
 
 
+def _given_another_class(world: World, namespace: str) -> Response:
+    body = {"spec": {"volumeGroupSnapshotClassName": "us-cheap"}}
+    return world.patch(world.admin, f"{group_snapshots_path(namespace)}/older", body)
+
+
+@attack("snapshot-class")
+def a_snapshot_of_a_group_given_another_class_later(world: World) -> Response:
+    return _given_another_class(world, STRICT)
+
+
+@attack("snapshot-class-warning", warns=True)
+def a_snapshot_of_a_group_given_another_class_later_warned(world: World) -> Response:
+    return _given_another_class(world, WARNED)
+
+
 @attack("image-registry")
 def an_image_of_a_registry_in_capitals(world: World) -> Response:
     """To container runtimes a first part in capitals is a host, with or without a dot."""

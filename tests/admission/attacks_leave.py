@@ -80,7 +80,14 @@ def an_image_exchanged_later(world: World) -> Response:
 @attack("image-registry")
 def an_ephemeral_container_from_elsewhere(world: World) -> Response:
     body = {"spec": {"ephemeralContainers": [{"name": "debug", "image": EVIL}]}}
-    return world.patch(world.admin, f"{UNBOUND}/ephemeralcontainers", body, STRATEGIC_PATCH)
+    return world.admin.request(
+        "PATCH",
+        f"{UNBOUND}/ephemeralcontainers",
+        body,
+        headers=as_from("DE"),
+        content_type=STRATEGIC_PATCH,
+        dryRun="All",
+    )
 
 
 # --- volumes ---------------------------------------------------------------------------------
@@ -421,16 +428,20 @@ def a_template_of_claims_of_the_first_device(world: World) -> Response:
     return _templates(world, GOVERNED, _template(FIRST))
 
 
+_WITH_ADMIN_ACCESS = (
+    _exactly("one", deviceClassName="nic"),
+    _exactly("two", deviceClassName="nic", adminAccess=True),
+)
+
+
 @attack("claim-admin-access")
 def a_claim_with_administrative_access(world: World) -> Response:
-    requests = _exactly("one"), _exactly("two", adminAccess=True)
-    return _claims(world, LAB, device_claim("x", *requests))
+    return _claims(world, LAB, device_claim("x", *_WITH_ADMIN_ACCESS))
 
 
 @attack("claim-template-admin-access")
 def a_template_of_claims_with_administrative_access(world: World) -> Response:
-    requests = _exactly("one"), _exactly("two", adminAccess=True)
-    return _templates(world, LAB, _template(*requests))
+    return _templates(world, LAB, _template(*_WITH_ADMIN_ACCESS))
 
 
 @attack("namespace-admin-access")

@@ -10,6 +10,7 @@ from tests.admission.world import (
     HOME,
     RESIDENCY_LABEL,
     SETTINGS,
+    SIGN,
     World,
     namespace_path,
     pods_path,
@@ -24,7 +25,7 @@ def test_the_operator_releases_with_affinity_and_our_metadata(world: World) -> N
         {"op": "remove", "path": "/spec/schedulingGates/0"},
         {"op": "add", "path": "/metadata/labels", "value": {names.POOL_LABEL: "munich"}},
         {"op": "add", "path": "/metadata/annotations/sovereign-gpu.io~1decision", "value": "{}"},
-        {"op": "add", "path": "/metadata/annotations/sovereign-gpu.io~1released-by", "value": "1"},
+        SIGN,
         {"op": "add", "path": "/spec/affinity", "value": {"nodeAffinity": required}},
     ]
     world.patch(world.operator, f"{pods_path(GOVERNED)}/gated", release).must()

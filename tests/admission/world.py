@@ -221,7 +221,6 @@ def build(rig: Rig, rbac: Iterable[dict[str, Any]]) -> World:
     grant_tenant(admin, "tenant-acme", [GOVERNED, FREE, WARNED, STRICT, LEAVING])
     admin.apply(_SNAPSHOTS).must()
     admin.apply(_group_snapshots()).must()
-    admin.wait(group_snapshots_path(STRICT), lambda _: True)
     for namespace in (STRICT, WARNED):
         _older(admin, namespace)
     home, away, bare, companion = _nodes(rig, admin)
@@ -305,8 +304,12 @@ def _older(admin: Client, namespace: str) -> None:
     admin.wait(f"{DEFINITIONS}/volumesnapshots.snapshot.storage.k8s.io", _is_established)
     snapshot = {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot"}
     snapshot |= {"metadata": {"name": "older"}, "spec": {"volumeSnapshotClassName": "eu-daily"}}
-    admin.wait(snapshots_path(namespace), lambda _: True)
+    for path in (snapshots_path(namespace), group_snapshots_path(namespace)):
+        admin.wait(path, lambda _: True)
     admin.create(snapshots_path(namespace), snapshot).must()
+    group = {"apiVersion": "groupsnapshot.storage.k8s.io/v1beta2", "kind": "VolumeGroupSnapshot"}
+    group |= {"metadata": {"name": "older"}, "spec": {"volumeGroupSnapshotClassName": "eu-daily"}}
+    admin.create(group_snapshots_path(namespace), group).must()
     admin.create(
         daemonsets_path(namespace), daemonset(pod(nodeSelector={"no": "node"}), "plain")
     ).must()

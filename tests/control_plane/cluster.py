@@ -41,6 +41,8 @@ class Cluster:
     admin: Client
     operator: OperatorProcess
     spare: deque[str]
+    fenced: set[str] = field(default_factory=set)
+    """Namespaces in which a test had releases of a replaced leader refused."""
 
     def series(self, name: str, **labels: str) -> list[float]:
         """Return the samples of a metric whose labels include the given ones."""
@@ -232,6 +234,10 @@ class Site:
         """Delete an object after the test."""
         if path not in self._made:
             self._made.append(path)
+
+    def expect_fencing(self) -> None:
+        """Say that releases in the namespaces of this test were refused on purpose."""
+        self.cluster.fenced.update(self._namespaces)
 
     # --- watching ---------------------------------------------------------------------------
     def pool_status(self, name: str, predicate: Callable[[Any], Any]) -> Any:

@@ -34,11 +34,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         log = root / "operator.log"
         operator = product.OperatorProcess(rig, log=log)
         with operator:
-            yield Cluster(rig, rig.client(PLATFORM_ADMIN), operator, deque(nodes))
+            found = Cluster(rig, rig.client(PLATFORM_ADMIN), operator, deque(nodes))
+            yield found
             pid = operator.pid  # it must have lived until here
         # What every test of the session relied on, and what no single one of them can show.
         assert pid
-        assert forbidden(rig) == []
+        assert forbidden(rig, found.fenced) == []
         assert '"exception"' not in log.read_text()
 
 

@@ -54,15 +54,13 @@ def test_warn_lets_pass_and_tells_then_the_report_lists_and_deny_refuses(site: S
     labels = {names.REGION_LABEL: "us-east", "where": "abroad"}
     site.admin.patch(f"/api/v1/nodes/{abroad}", {"metadata": {"labels": labels}}).must()
     old = privileged("old")
-    old["spec"] |= {
-        "nodeSelector": {"where": "abroad"},
-        "tolerations": [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}],
-    }
-    taint = [{"op": "add", "path": "/spec/taints", "value": []}]
-    site.admin.patch(f"/api/v1/nodes/{abroad}", taint).must()
-    del old["spec"]["tolerations"]
+    old["spec"]["nodeSelector"] = {"where": "abroad"}
+    node = f"/api/v1/nodes/{abroad}"
+    guards = site.admin.get(node).must()["spec"]["taints"]
+    site.admin.patch(node, {"spec": {"taints": None}}).must()
     site.admin.create(pods, old).must()
     before = site.admin.wait(f"{pods}/old", lambda found: found["spec"]["nodeName"])
+    site.admin.patch(node, {"spec": {"taints": guards}}).must()
 
     policy = warning(site, registries={"allowed": ["registry.example.eu/"]})
     name = site.name("acme")

@@ -48,7 +48,9 @@ def test_a_namespace_carries_tenant_policies_and_regions(site: Site) -> None:
         names.TENANT_LABEL: tenant.name,
         names.ENFORCEMENT_LABEL: names.ENFORCEMENT_WARN,
         names.RESIDENCY: policy,
+        names.SERVICES: "",
         names.WARN_RESIDENCY: warn,
+        names.warn(names.SERVICES): "",
     }
 
     site.quota(tenant.name, [tenant.namespace], {pool: 1}, [warn])

@@ -124,6 +124,7 @@ def led(site: Site) -> Iterator[Callable[[str | None], None]]:
 
     yield by
     by(before)
+    site.expect_fencing()
 
 
 def test_what_a_stale_leader_sends_is_refused_a_thousand_times(

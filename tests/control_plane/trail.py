@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench import audit
+from bench import audit, crash
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from rig.control_plane import Rig
 
 
@@ -22,8 +24,8 @@ def operator_writes(rig: Rig, namespace: str, name: str) -> list[str]:
     ]
 
 
-def forbidden(rig: Rig) -> list[str]:
-    """Return the requests of operators that were refused, but for those of a replaced leader.
+def forbidden(rig: Rig, fenced: Collection[str] = ()) -> list[str]:
+    """Return the requests of operators that were refused, but for releases in `fenced` namespaces.
 
     Tests that borrow the operator's identity are not operators.
     """
@@ -33,5 +35,5 @@ def forbidden(rig: Rig) -> list[str]:
         if event["user"]["username"] == audit.OPERATOR
         and not event["userAgent"].startswith("python-requests/")
         and event.get("responseStatus", {}).get("code") == 403
-        and "'sovereign-gpu-fence'" not in event["responseStatus"].get("message", "")
+        and not (crash.lifts_gate(event) and event["objectRef"]["namespace"] in fenced)
     ]

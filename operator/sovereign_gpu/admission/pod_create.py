@@ -243,7 +243,9 @@ _PLACE: Final = (
     ),
     Validation(
         "location-labels",
-        _TENANT + "!($REGION in variables.labels) && !($ZONE in variables.labels)",
+        # Of a named node the API server has written them already; `node-name` refuses that.
+        _TENANT + 'object.spec.?nodeName.orValue("") != ""'
+        " || (!($REGION in variables.labels) && !($ZONE in variables.labels))",
         '"topology.kubernetes.io labels on a new pod"',
         "none: the API server writes them when the pod is bound",
     ),

@@ -50,6 +50,11 @@ class Store(Generic[T]):
         for key, item in items.items():
             self.put(key, item)
 
+    @property
+    def waiting(self) -> int:
+        """Return the number of changes that were not handed over yet."""
+        return len(self._changes)
+
     def drain(self, limit: int) -> dict[str, T | None]:
         """Hand over up to `limit` changes, oldest first; None means gone."""
         if len(self._changes) <= limit:
