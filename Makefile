@@ -118,6 +118,7 @@ format: venv ## apply the formatter and write generated files anew
 	@$(VENV)/bin/ruff format --quiet $(CODE)
 	@$(PY) -m sovereign_gpu.api.crdgen
 	@$(PY) -m sovereign_gpu.admission.render
+	@$(PY) -m tests.admission.bypasses
 
 .PHONY: pins
 pins: ## compile requirements/*.in anew (needs uv)
