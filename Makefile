@@ -97,6 +97,11 @@ test-control-plane: rig-binaries ## policies, chart and operator on a real contr
 	@echo "==> control plane tests"
 	@$(RUN) tests/rig tests/control_plane tests/admission tests/chart tests/fake_gpu/api_server
 
+.PHONY: chaos
+chaos: rig-binaries ## real processes killed, frozen, cut off: CHAOS random schedules (10)
+	@echo "==> chaos on a real control plane"
+	@$(PY) -m bench.chaos --schedules $(or $(CHAOS),10)
+
 .PHONY: device-plugin-torture
 device-plugin-torture: rig-binaries ## two hundred restarts, deaths and flaps of kubelet and device plugin
 	@DEVICE_PLUGIN_FAULTS=200 $(PY) -m pytest tests/fake_gpu/api_server/test_torture.py --log-cli-level=INFO

@@ -133,12 +133,12 @@ def prepare(rig: Rig, count: int) -> product.OperatorProcess:
     return operator
 
 
-def create(rig: Rig, pods: int, *, owned: bool) -> None:
-    """Create the pods, 32 requests in flight."""
+def create(rig: Rig, pods: int, *, owned: bool, first: int = 0) -> None:
+    """Create the pods, 32 requests in flight; `first` is the number of the first one."""
     owners = _owners(rig) if owned else {}
     requests = (
         ("POST", f"/api/v1/namespaces/{_name(i % TENANTS)}/pods", pod(i, owners))
-        for i in range(pods)
+        for i in range(first, first + pods)
     )
     bulk.send(rig, users.PLATFORM_ADMIN, requests)
 

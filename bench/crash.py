@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,8 @@ class Plan:
     nodes: int = 20
     lease: int = 3
     """Seconds."""
+    prefix: str = "crash"
+    """Beginning of the names of tenants and namespaces."""
 
     @property
     def quota(self) -> int:
@@ -116,21 +119,20 @@ def run(rig: Rig, plan: Plan) -> Outcome:
     """
     operator = product.OperatorProcess(rig, arguments=("--lease-seconds", str(plan.lease)))
     outcome = Outcome(plan.pods, plan.kills)
-    spaces = {_space(number): _name(number) for number in range(plan.tenants)}
     with operator:
         prepare(rig, plan)
         trail = audit.Trail(rig.audit_log)
         trail.skip()
-        with Recorder(rig, spaces) as recorder:
+        with Recorder(rig, spaces(plan)) as recorder:
             began = time.monotonic()
             sender = threading.Thread(target=submit, args=(rig, plan), name="sender")
             sender.start()
             releases = _torment(operator, trail, plan, outcome)
             sender.join()
-            _settle(recorder, plan, operator, outcome)
+            settle(recorder, plan, partial(_revive, operator, outcome))
             outcome.seconds = round(time.monotonic() - began, 1)
             releases += [event for event in trail.events() if lifts_gate(event)]
-            _judge(rig, plan, recorder, releases, outcome)
+            judge(rig, plan, recorder, releases, outcome)
     return outcome
 
 
@@ -142,11 +144,12 @@ def prepare(rig: Rig, plan: Plan) -> None:
     path = f"{_API}/gpupools/{POOL}"
     admin.wait(path, lambda o: o["status"]["gpus"]["free"] == 8 * plan.nodes, 60)
     for number in range(plan.tenants):
-        wait_for(partial(_is_governed, admin, number, plan), 30, f"{_space(number)} to be governed")
+        name = _name(plan, number)
+        wait_for(partial(_is_governed, admin, number, plan), 30, f"{name} to be governed")
 
 
 def _is_governed(admin: Client, number: int, plan: Plan) -> bool:
-    path = f"/api/v1/namespaces/{_space(number)}/pods"
+    path = f"/api/v1/namespaces/{_name(plan, number)}/pods"
     return admin.create(path, pod(number, plan), dryRun="All").ok
 
 
@@ -196,13 +199,20 @@ def _revive(operator: product.OperatorProcess, outcome: Outcome) -> None:
         operator.start(wait=False)
 
 
-def _settle(
-    recorder: Recorder, plan: Plan, operator: product.OperatorProcess, outcome: Outcome
-) -> None:
-    """Wait until all quotas are full for good: only pods that last for ever run."""
+def settle(recorder: Recorder, plan: Plan, keep_up: Callable[[], None]) -> None:
+    """Wait until all quotas are full for good: only pods that last for ever run.
+
+    Args:
+        recorder: what is known of the pods.
+        plan: how much of everything.
+        keep_up: called now and then, to start anew what has ended.
+
+    Raises:
+        RigError: it has not come to that.
+    """
 
     def is_settled(number: int) -> bool:
-        held = recorder.read(_name(number))
+        held = recorder.read(_name(plan, number))
         return (
             held.now == plan.quota
             and held.ended + held.now + len(held.waiting) == _shares(plan)[number]
@@ -210,18 +220,19 @@ def _settle(
         )
 
     def settled() -> bool:
-        _revive(operator, outcome)
+        keep_up()
         return all(is_settled(number) for number in range(plan.tenants))
 
     wait_for(settled, _PATIENCE, "all pods to be bound, finished or waiting for a full quota")
 
 
-def _judge(
+def judge(
     rig: Rig, plan: Plan, recorder: Recorder, releases: list[dict[str, Any]], outcome: Outcome
 ) -> None:
+    """Write rows and faults into the outcome; `releases` are the patches of the audit log."""
     admin = rig.client(users.PLATFORM_ADMIN)
     for number in range(plan.tenants):
-        tenant, space = _name(number), _space(number)
+        tenant, space = _name(plan, number), _name(plan, number)
         path = f"/api/v1/namespaces/{space}/pods"
         _wait_bound(admin, path, plan.quota)
         found = list(admin.items(path))
@@ -271,9 +282,9 @@ def _compare(
     others = {event["user"]["username"] for event in patches} - {audit.OPERATOR}
     outcome.faults += [f"{user} released pods" for user in sorted(others)]
     watched = {
-        f"{_space(number)}/{name}"
+        f"{_name(plan, number)}/{name}"
         for number in range(plan.tenants)
-        for name in recorder.read(_name(number)).freed
+        for name in recorder.read(_name(plan, number)).freed
     }
     silent = watched - answered.keys()
     outcome.landed_unanswered = len(silent)
@@ -305,11 +316,13 @@ def is_release(event: dict[str, Any]) -> bool:
 
 
 # --- objects ----------------------------------------------------------------------------------
-def _name(number: int) -> str:
-    return f"crash-{number}"
+def spaces(plan: Plan) -> dict[str, str]:
+    """Return namespace -> tenant; both have the same name."""
+    return {_name(plan, number): _name(plan, number) for number in range(plan.tenants)}
 
 
-_space = _name
+def _name(plan: Plan, number: int) -> str:
+    return f"{plan.prefix}-{number}"
 
 
 def _shares(plan: Plan) -> list[int]:
@@ -323,14 +336,24 @@ def manifests(plan: Plan) -> list[dict[str, Any]]:
         _object("DataResidencyPolicy", POLICY, {"countries": {"sets": ["EU"]}}),
     ]
     for number in range(plan.tenants):
-        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _space(number)}}
-        spec = {
-            "namespaces": [_space(number)],
-            "residencyPolicies": [POLICY],
-            "pools": [{"name": POOL, "guaranteed": plan.quota}],
-        }
-        made += [space, _object("TenantQuota", _name(number), spec)]
+        name = _name(plan, number)
+        made += [namespace(name), quota(name, plan)]
     return made
+
+
+def namespace(name: str) -> dict[str, Any]:
+    """Return a namespace."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def quota(name: str, plan: Plan) -> dict[str, Any]:
+    """Return the quota of a tenant that is called like its namespace."""
+    spec = {
+        "namespaces": [name],
+        "residencyPolicies": [POLICY],
+        "pools": [{"name": POOL, "guaranteed": plan.quota}],
+    }
+    return _object("TenantQuota", name, spec)
 
 
 def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -358,7 +381,7 @@ def pod(number: int, plan: Plan) -> dict[str, Any]:
         "kind": "Pod",
         "metadata": {
             "name": f"pod-{number:05d}",
-            "namespace": _space(number % plan.tenants),
+            "namespace": _name(plan, number % plan.tenants),
             "annotations": annotations,
         },
         "spec": {

@@ -11,13 +11,16 @@ import http.client
 import json
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import requests
+
 from rig import users
 from rig.control_plane import Rig
+from rig.errors import RigError
 from sovereign_gpu.names import GATE, GPU_RESOURCE
 
 _TERMINAL = frozenset({"Succeeded", "Failed"})
@@ -59,6 +62,14 @@ class Held:
             self.running[name] = _gpus(pod)
         self.now = sum(self.running.values())
         self.most = max(self.most, self.now)
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget the pods that are not among those names: they are gone."""
+        self.waiting &= set(names)
+        for name in self.running.keys() - set(names):
+            del self.running[name]
+            self.ended += 1
+        self.now = sum(self.running.values())
 
 
 def _gpus(pod: Mapping[str, Any]) -> int:
@@ -113,19 +124,39 @@ class Recorder:
     def _follow(self) -> None:
         while not self._stop.is_set():
             # A broken connection is taken up at the version that was seen last.
-            with contextlib.suppress(OSError, http.client.HTTPException):
+            with contextlib.suppress(
+                OSError, http.client.HTTPException, requests.RequestException, RigError
+            ):
+                if not self._version:
+                    self._catch_up()
                 for line in self._lines():
                     self._take(json.loads(line))
 
     def _take(self, event: Mapping[str, Any]) -> None:
         pod = event["object"]
         if event["type"] == "ERROR":
+            self._version = ""  # an API server that was started anew has no older changes
             raise http.client.HTTPException(pod.get("message"))
         self._version = pod["metadata"]["resourceVersion"]
         tenant = self._tenants.get(pod["metadata"].get("namespace", ""))
         if event["type"] != "BOOKMARK" and tenant is not None:
             with self.lock:
                 self.held[tenant].take(event["type"], pod)
+
+    def _catch_up(self) -> None:
+        """Take in everything as it is: sums between the last event and now are not known."""
+        client = self._rig.client(users.PLATFORM_ADMIN)
+        found = client.get("/api/v1/pods").must()
+        names: dict[str, set[str]] = {tenant: set() for tenant in self.held}
+        with self.lock:
+            for pod in found["items"]:
+                tenant = self._tenants.get(pod["metadata"]["namespace"])
+                if tenant is not None:
+                    names[tenant].add(pod["metadata"]["name"])
+                    self.held[tenant].take("MODIFIED", pod)
+            for tenant, held in self.held.items():
+                held.keep(names[tenant])
+        self._version = found["metadata"]["resourceVersion"]
 
     def _lines(self) -> Iterator[bytes]:
         context = ssl.create_default_context(cafile=self._rig.ca_file)

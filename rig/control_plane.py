@@ -147,6 +147,14 @@ class Rig:
         with exclusive(self._layout.run / "lock"):
             self._keeper.stop()
 
+    def revive(self) -> None:
+        """Start daemons anew that were killed; returns before they are ready.
+
+        Raises:
+            RigError: the control plane is not up.
+        """
+        self._keeper.revive()
+
     def reset(self) -> Self:
         """Empty the cluster: down, forget all objects and logs, up again. Identities stay."""
         kept = self._keeper.detached and self._keeper.running()

@@ -99,6 +99,13 @@ class Keeper:
             self._child.returncode = 0
             self._child = None
 
+    def revive(self) -> None:
+        """Start the daemons anew that have ended; does not wait until they are ready."""
+        running = self._supervisor()
+        if running is None:
+            raise RigError("nobody keeps the daemons")
+        running.signal(signal.SIGUSR1)
+
     def stop(self) -> None:
         """End the daemons, whoever started them, and wait until the last one is gone."""
         if self._lifeline is not None:

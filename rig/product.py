@@ -100,14 +100,23 @@ def wait_refusing(admin: Client, seconds: float = 30.0) -> None:
 class OperatorProcess:
     """One process of the operator, started from this tree."""
 
-    def __init__(self, rig: Rig, *, arguments: Sequence[str] = (), log: Path | None = None) -> None:
+    def __init__(
+        self,
+        rig: Rig,
+        *,
+        arguments: Sequence[str] = (),
+        log: Path | None = None,
+        server: str | None = None,
+    ) -> None:
         """Prepare; nothing runs before `start`.
 
         Args:
             rig: the control plane with the chart installed.
             arguments: more flags of the operator.
             log: file for its log; `operator.log` beside the daemons' logs if omitted.
+            server: address of the API server instead of the rig's own, for proxies between.
         """
+        self._server = server
         self._rig = rig
         self._arguments = tuple(arguments)
         self._log = log or rig.logs / "operator.log"
@@ -128,7 +137,7 @@ class OperatorProcess:
     def start(self, *, wait: bool = True) -> Self:
         """Start the process; with `wait`, until it leads."""
         self._port, self._read_port = _free_port(), _free_port()
-        kubeconfig = self._rig.service_account_kubeconfig(NAMESPACE, NAME)
+        kubeconfig = self._kubeconfig()
         environment = {**os.environ, **self._told(), "PYTHONPATH": str(TREE / "operator")}
         command = [
             *(sys.executable, "-m", "sovereign_gpu", "operator", "--kubeconfig", str(kubeconfig)),
@@ -183,6 +192,14 @@ class OperatorProcess:
         """End it."""
         if self._process is not None and self._process.poll() is None:
             self.terminate()
+
+    def _kubeconfig(self) -> Path:
+        path = self._rig.service_account_kubeconfig(NAMESPACE, NAME)
+        if self._server is None:
+            return path
+        other = path.with_name(f"{self._server.rpartition(':')[2]}.{path.name}")
+        other.write_text(path.read_text("utf-8").replace(self._rig.url, self._server), "utf-8")
+        return other
 
     def _told(self) -> dict[str, str]:
         """Return what the chart's Deployment tells its container in plain words."""

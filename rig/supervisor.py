@@ -102,7 +102,8 @@ class Supervisor:
         os.set_blocking(writer, False)
         os.set_blocking(self._wakeup, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        heard = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)
+        for number in heard:
             signal.signal(number, lambda *_: None)
 
     def run(self) -> int:
@@ -153,8 +154,16 @@ class Supervisor:
                 raise Stopped("the starter is gone")
         if self._wakeup in readable:
             for number in os.read(self._wakeup, 64):
-                if number != signal.SIGCHLD:
+                if number == signal.SIGUSR1:
+                    self._revive()
+                elif number != signal.SIGCHLD:
                     raise Stopped(f"signal {signal.Signals(number).name}")
+
+    def _revive(self) -> None:
+        """Start anew what has ended."""
+        for daemon in (daemon for wave in self._waves for daemon in wave):
+            if not daemon.running:
+                daemon.start()
 
     def _end(self) -> None:
         """End the waves in reverse: clients of the API server first, etcd last."""

@@ -42,6 +42,7 @@ from sovereign_gpu.controller.registry import Registry
 from sovereign_gpu.controller.releases import Releaser
 from sovereign_gpu.controller.reports import Reports
 from sovereign_gpu.controller.role import Role
+from sovereign_gpu.controller.selfaudit import SelfAudit
 from sovereign_gpu.controller.status import StatusMaker
 from sovereign_gpu.controller.unbound import Unbound
 from sovereign_gpu.controller.waits import Waits
@@ -125,6 +126,7 @@ class Operator:
         watch = guards(self._api, settings.admission, events, self._wake)
         policies = PolicyStatus(engine, drift, watch.sentence)
         packets = Informer(self._api, EGRESS_POLICIES, Store(self._wake))
+        pods = Informer(self._api, PODS, stores.pods)
         maker = StatusMaker(engine, unbound, marks, lambda: self._controller.started, policies)
         self._controller = Controller(
             engine=engine,
@@ -144,9 +146,10 @@ class Operator:
             informers=(
                 Informer(self._api, NAMESPACES, stores.namespaces),
                 Informer(self._api, NODES, stores.nodes),
-                Informer(self._api, PODS, stores.pods),
+                pods,
                 packets,
             ),
+            audit=SelfAudit(self._api, engine, stores.pods, pods.passed),
             resources_read=asyncio.Event(),
         )
         self._read_api = ReadApi(
@@ -260,7 +263,9 @@ class Operator:
         await resources.read_surely(self._api, self._controller.registry)
         await self._controller.lead()
         await self._role.take()
-        await self._fence.keep()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._fence.keep())
+            group.create_task(self._controller.audit.run())
 
     def _checks(self) -> health.Checks:
         def alive() -> str:

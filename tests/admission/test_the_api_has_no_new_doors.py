@@ -10,15 +10,24 @@ if TYPE_CHECKING:
     from tests.admission.world import World
 
 JUDGED = {
-    "pods": {"binding", "ephemeralcontainers", "eviction", "status"},
-    "nodes": {"status"},
+    "pods": {
+        "attach",
+        "binding",
+        "ephemeralcontainers",
+        "eviction",
+        "exec",
+        "portforward",
+        "proxy",
+        "status",
+    },
+    "nodes": {"proxy", "status"},
     "namespaces": {"finalize", "status"},
     "bindings": set(),
 }
 HARMLESS = {
     # They write nothing of the pod but CPU and memory (resize), or nothing at all.
-    "pods": {"attach", "exec", "log", "portforward", "proxy", "resize"},
-    "nodes": {"proxy"},
+    "pods": {"log", "resize"},
+    "nodes": set(),
     "namespaces": set(),
     "bindings": set(),
 }

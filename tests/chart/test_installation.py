@@ -10,6 +10,7 @@ from tests.chart.conftest import CHART, NAMESPACE
 
 if TYPE_CHECKING:
     from rig.client import Client
+    from rig.control_plane import Rig
     from tests.chart.conftest import Helm
 
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
@@ -38,6 +39,24 @@ def test_the_type_checker_of_the_api_server_has_no_remarks(installed: Client) ->
                 lambda body: body["status"]["observedGeneration"] == body["metadata"]["generation"],
             )
             assert body["status"]["typeChecking"] == {}, policy.name
+
+
+def test_the_operator_has_a_level_of_its_own_and_renews_its_lease_on_another(
+    installed: Client, cluster: Rig
+) -> None:
+    operator = cluster.service_account_client(NAMESPACE, "sovereign-gpu")
+    flows = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas"
+    for path, schema in (
+        ("/api/v1/pods", "sovereign-gpu"),
+        (f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/x", "sovereign-gpu-lease"),
+    ):
+        uid = installed.get(f"{flows}/{schema}").must()["metadata"]["uid"]
+
+        def answered_by(path: str = path, uid: str = uid) -> bool:
+            headers = operator.get(path, limit="1").headers
+            return bool(headers["X-Kubernetes-PF-FlowSchema-UID"] == uid)
+
+        wait_for(answered_by, 30, f"{path} to be answered on {schema}")
 
 
 def test_the_operator_pod_passes_its_own_policies(installed: Client) -> None:

@@ -180,6 +180,13 @@ def test_an_image_is_named_by_tag_or_by_digest(helm: Helm) -> None:
     assert image("--set", f"image.digest={digest}") == f"sovereign-gpu@{digest}"
 
 
+def test_without_a_level_of_its_own_the_operator_queues_with_others(helm: Helm) -> None:
+    kinds = {"FlowSchema", "PriorityLevelConfiguration"}
+    assert kinds <= {each["kind"] for each in helm.template()}
+    left = helm.template("--set", "flowControl.enabled=false")
+    assert not kinds & {each["kind"] for each in left}
+
+
 def test_priority_classes_never_preempt(helm: Helm) -> None:
     every = [each for each in helm.template() if each["kind"] == "PriorityClass"]
     ours = "sovereign-gpu-operator"

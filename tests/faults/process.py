@@ -12,6 +12,7 @@ from typing import Any
 from sovereign_gpu import settings
 from sovereign_gpu.app import Operator
 from sovereign_gpu.controller.records import Kind
+from sovereign_gpu.controller.selfaudit import SelfAudit
 from sovereign_gpu.core.fairshare import History
 from sovereign_gpu.handlers.resources import PLURALS
 from tests.faults.line import Line
@@ -58,6 +59,11 @@ class Process(Operator):
         stores = controller.stores
         waiting = (stores.pods, stores.nodes, stores.namespaces)
         return controller.registry.changed or any(store.waiting for store in waiting)
+
+    @property
+    def audit(self) -> SelfAudit:
+        """Return the comparison of the books with a fresh list."""
+        return self._controller.audit
 
     def kill(self) -> None:
         """End it as SIGKILL does: nothing is sent any more, what is on its way arrives."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from sovereign_gpu import names
+from sovereign_gpu.cluster.errors import ClusterError
 from tests.contract import virtual_time
 from tests.faults.line import WEATHERS
 from tests.faults.oracle import Oracle, Violation, gates
@@ -24,6 +25,8 @@ _LENGTH = 45.0
 """Seconds in which things happen."""
 _SETTLED_WITHIN = 120.0
 """Seconds after the last fault in which the operator must have recovered."""
+_AUDITED_WITHIN = 300.0
+"""Seconds in which the operator must have compared its books with a list then."""
 _DRAINED_WITHIN = 240.0
 """Seconds in which every pod must have run to its end then."""
 _NODES = ("munich-0", "munich-1", "munich-2", "paris-0", "paris-1", "texas-0")
@@ -236,8 +239,26 @@ class _Stage:
         healed = loop.time()
         await self._until(self._settled, _SETTLED_WITHIN, self._what_is_wrong)
         recovered = loop.time() - healed
+        await self._audit()
         await self._until(self._drained, _DRAINED_WITHIN, self._who_waits)
         return recovered
+
+    async def _audit(self) -> None:
+        """Let the operator hold its own books against a list."""
+        end = asyncio.get_running_loop().time() + _AUDITED_WITHIN
+        while True:
+            leader = self._leader()
+            try:
+                if leader is not None:
+                    await leader.audit.audit()
+                    break
+            except ClusterError:
+                """Its process may be about to end, or its watch silent."""
+            if asyncio.get_running_loop().time() > end:
+                raise Violation("no self-audit was completed")
+            await asyncio.sleep(1.0)
+        if leader.audit.differing_pods:
+            raise Violation(f"the self-audit counts {leader.audit.differing_gpus} GPUs otherwise")
 
     async def _keep_up(self) -> None:
         """Start anew what has ended, as kubelets do."""

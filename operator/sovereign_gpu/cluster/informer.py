@@ -20,6 +20,7 @@ import aiohttp
 
 from sovereign_gpu.cluster.backoff import Backoff, jittered
 from sovereign_gpu.cluster.errors import GONE, ApiError, ClusterError, UncertainError
+from sovereign_gpu.cluster.listing import pages
 from sovereign_gpu.cluster.reading import GoneError, Kind, Reader
 from sovereign_gpu.cluster.session import Api
 from sovereign_gpu.cluster.store import Store
@@ -29,10 +30,11 @@ __all__ = ["Health", "Informer", "Kind"]
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_PAGE = 500
 _YIELD_EVERY = 64
 _CATCH_UP = 0.5
 """Seconds that a watch has to pass the server's version before everything is listed again."""
+_BOOKMARKS = 75.0
+"""Seconds within which a quiet watch tells its version: bookmarks come every minute."""
 _SHORT = 1.0
 """Seconds; a watch that ends sooner and brought nothing is a failure, not the server's habit."""
 
@@ -127,11 +129,8 @@ class Informer(Generic[T]):
             except (ClusterError, aiohttp.ClientError, TimeoutError, OSError) as error:
                 log.warning("asking for the version of %s: %s", self._kind.path, error)
                 await asyncio.sleep(jittered(self._backoff.first))
-        patience = time.monotonic() + _CATCH_UP
-        while time.monotonic() < patience:
-            if self._version.isdecimal() and int(self._version) >= wanted:
-                return
-            await asyncio.sleep(_CATCH_UP / 10)
+        if await self.passed(wanted, _CATCH_UP):
+            return
         self._asked += 1
         mine = self._asked
         if self._response is not None:
@@ -139,6 +138,15 @@ class Informer(Generic[T]):
         while self._answered < mine:
             self._listed.clear()
             await self._listed.wait()
+
+    async def passed(self, version: int, patience: float = _BOOKMARKS) -> bool:
+        """Wait until the store shows a resource version; False when patience (seconds) ends."""
+        end = time.monotonic() + patience
+        while not (self._version.isdecimal() and int(self._version) >= version):
+            if time.monotonic() >= end:
+                return False
+            await asyncio.sleep(min(patience / 10, 0.2))
+        return True
 
     def _must_list(self) -> bool:
         return self._answered < self._asked
@@ -158,31 +166,20 @@ class Informer(Generic[T]):
         asked = self._asked
         items: dict[str, T] = {}
         unreadable: dict[str, str] = {}
-        more = ""
-        while True:
-            query = self._kind.query(limit=str(_PAGE), **({"continue": more} if more else {}))
-            try:
-                content = await self._api.request("GET", self._kind.path, query=query)
-            except ApiError as error:
-                if error.status == GONE:
-                    raise GoneError from error
-                raise
-            page = self._reader.page(content)
+        version = ""
+        async for page in pages(self._api, self._kind, self._reader):
             self._touch()
             items.update(page.items)
             unreadable.update(page.unreadable)
-            more = page.more
-            await asyncio.sleep(0)
-            if not more:
-                break
-        if not page.version:
+            version = page.version
+        if not version:
             raise UncertainError("the list has no resource version")
         for key in self._reader.unreadable.keys() - unreadable.keys():
             del self._reader.unreadable[key]
         for key, sentence in unreadable.items():
             self._reader.note(key, sentence)
         self.store.replace(items, keep=unreadable)
-        self._version = page.version
+        self._version = version
         self.health.relists += 1
         self.health.synced.set()
         self._answered = asked

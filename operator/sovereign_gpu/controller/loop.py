@@ -25,6 +25,7 @@ from sovereign_gpu.controller.marks import Marks
 from sovereign_gpu.controller.registry import Registry
 from sovereign_gpu.controller.releases import Releaser
 from sovereign_gpu.controller.reports import Reports
+from sovereign_gpu.controller.selfaudit import SelfAudit
 from sovereign_gpu.controller.unbound import Unbound
 from sovereign_gpu.controller.waits import Waits
 from sovereign_gpu.core.engine import Engine
@@ -79,6 +80,7 @@ class Controller:
     metrics: Metrics
     wake: asyncio.Event
     informers: tuple[Informer[Pod] | Informer[Node] | Informer[Namespace] | Informer[Observed], ...]
+    audit: SelfAudit
     resources_read: asyncio.Event
     """Set when the custom resources were listed completely."""
     started: bool = False
@@ -318,6 +320,18 @@ class Controller:
             "writer": (
                 "Requests in flight and their present limit.",
                 {"in_flight": self.writer.in_flight, "limit": self.writer.limit},
+            ),
+            "self_audit_difference": (
+                "Pods and GPUs that the books count otherwise than a fresh list; must be 0.",
+                {"pods": self.audit.differing_pods, "gpus": self.audit.differing_gpus},
+            ),
+            "self_audits_total": (
+                "Comparisons of the books with a fresh list since start.",
+                {"all": self.audit.completed},
+            ),
+            "self_audit_success_timestamp_seconds": (
+                "When the books were last compared with a fresh list; 0: not yet.",
+                {"all": self.audit.succeeded_at},
             ),
             "assumed_releases": (
                 "Releases decided that the watch does not show yet.",
