@@ -88,9 +88,9 @@ test-contract: venv ## informer, writer, lease, read API, device plugin against 
 	@$(RUN) tests/cluster tests/contract tests/readapi tests/fake_gpu --ignore=tests/fake_gpu/api_server
 
 .PHONY: test-faults
-test-faults: venv ## the operator in virtual time, under 2,000 random schedules of faults
-	@echo "==> random schedules of faults"
-	@$(PY) -m pytest tests/faults -s
+test-faults: venv ## 2,000 random schedules of faults in virtual time, and random inputs
+	@echo "==> random schedules of faults, random inputs"
+	@$(PY) -m pytest tests/faults tests/fuzz -s
 
 .PHONY: test-control-plane
 test-control-plane: rig-binaries ## policies, chart and operator on a real control plane

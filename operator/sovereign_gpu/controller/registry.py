@@ -105,14 +105,15 @@ class Registry:
 
 
 def _entry(kind: Kind, body: Mapping[str, Any]) -> Entry:
-    meta = body["metadata"]
+    meta, status = body["metadata"], body.get("status")
     entry = Entry(
         kind=kind,
         name=meta["name"],
         uid=meta["uid"],
         generation=meta.get("generation", 0),
         version=int(meta["resourceVersion"]),
-        status=dict(body.get("status") or {}),
+        # A definition that somebody weakened lets anything in.
+        status=dict(status) if isinstance(status, Mapping) else {},
         deleting="deletionTimestamp" in meta,
     )
     if not entry.deleting:
