@@ -95,7 +95,7 @@ test-faults: venv ## 2,000 random schedules of faults in virtual time, and rando
 .PHONY: test-control-plane
 test-control-plane: rig-binaries ## policies, chart and operator on a real control plane
 	@echo "==> control plane tests"
-	@$(RUN) tests/rig tests/control_plane tests/admission tests/chart tests/fake_gpu/api_server
+	@$(RUN) tests/rig tests/control_plane tests/admission tests/chart tests/alerts tests/fake_gpu/api_server
 
 .PHONY: chaos
 chaos: rig-binaries ## real processes killed, frozen, cut off: CHAOS random schedules (10)

@@ -180,6 +180,16 @@ def test_an_image_is_named_by_tag_or_by_digest(helm: Helm) -> None:
     assert image("--set", f"image.digest={digest}") == f"sovereign-gpu@{digest}"
 
 
+def test_the_rules_are_those_of_the_file(helm: Helm) -> None:
+    assert not [each for each in helm.template() if each["kind"] == "PrometheusRule"]
+    labels = "prometheusRule.labels.release=monitoring"
+    found = helm.template("--set", "prometheusRule.enabled=true", "--set", labels)
+    rule = one(found, "PrometheusRule")
+    assert rule["metadata"]["labels"]["release"] == "monitoring"
+    text = (CHART / "rules" / "alerts.yaml").read_text("utf-8")
+    assert rule["spec"] == yaml.safe_load(text)
+
+
 def test_without_a_level_of_its_own_the_operator_queues_with_others(helm: Helm) -> None:
     kinds = {"FlowSchema", "PriorityLevelConfiguration"}
     assert kinds <= {each["kind"] for each in helm.template()}

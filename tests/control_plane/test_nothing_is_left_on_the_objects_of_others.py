@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bench import audit
 from rig.client import wait_for
+from rig.product import CHART
 from sovereign_gpu import names
 from tests.control_plane.cluster import POLICIES, POOLS, QUOTAS, conditions, pod
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from tests.control_plane.cluster import Cluster, Site, Tenant
 
 STATUS_MANAGER = "sovereign-gpu-status"
+ALERTS = CHART / "rules" / "alerts.yaml"
 
 
 def _populate(site: Site, country: str) -> Tenant:
@@ -183,6 +186,13 @@ def test_series_vanish_when_their_object_is_deleted(site: Site, tenant: Tenant) 
         return [line for line in lines if any(f'"{name}"' in line for name in ours)]
 
     wait_for(lambda: not left(), 15, f"the series of {ours} to vanish")
+
+
+def test_alerts_speak_of_metrics_that_are_there(hall: Site, settled: Tenant) -> None:
+    told = set(re.findall(r"^# TYPE (\w+)", hall.cluster.operator.metrics(), re.MULTILINE))
+    asked = set(re.findall(r"sovereign_gpu_\w+", ALERTS.read_text("utf-8")))
+    assert settled.name
+    assert asked <= told
 
 
 def test_no_series_names_a_pod_or_a_node(hall: Site, settled: Tenant) -> None:
