@@ -111,6 +111,19 @@ e2e: kind-up ## the product's story on real kubelets with fake GPUs; leaves the 
 	@echo "==> scenarios on kind"
 	@$(PY) -m pytest tests/kind --durations=5
 
+.PHONY: nightly
+nightly: rig-binaries ## what takes too long for every change: some six hours
+	@$(PY) -m rig binaries --profile 1.37
+	@FAULT_SCHEDULES=100000 FUZZ_INPUTS=50000 $(PY) -m pytest tests/faults tests/fuzz -s
+	@RANDOM_ATTACKS=10000 $(PY) -m pytest tests/admission/test_random_attacks.py
+	@SOVEREIGN_GPU_PROFILE=1.37 $(PY) -m pytest tests/control_plane tests/admission tests/chart
+	@$(MAKE) device-plugin-torture
+	@$(MAKE) chaos CHAOS=100
+	@$(PY) -m bench.failover
+	@$(PY) -m bench.start
+	@$(PY) -m bench.soak
+	@for round in 1 2 3 4 5; do $(MAKE) kind-down && $(MAKE) e2e || exit 1; done
+
 .PHONY: coverage
 coverage: venv ## of the rungs that ran
 	@$(VENV)/bin/coverage combine --quiet --keep
@@ -141,5 +154,8 @@ bench: rig-binaries ## every figure that README quotes; about an hour
 	@$(PY) -m bench.policies
 	@$(PY) -m bench.cli
 	@$(PY) -m bench.crash
+	@$(PY) -m bench.chaos
+	@$(PY) -m bench.failover
+	@$(PY) -m bench.start
 	@$(PY) -m bench.drift
 	@$(PY) -m bench.plots

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import yaml
 
 from rig import debian, prometheus
 from rig.client import wait_for
+from rig.errors import RigError
 from rig.kind.story import POOL
 from rig.product import CHART, NAMESPACE
 from tests.kind.world import SECONDS, is_gated, pod
@@ -32,8 +34,9 @@ def ask(world: World, tmp_path: Path) -> Iterator[Callable[[str], dict[str, Any]
     (tmp_path / "prometheus.yaml").write_text(_settings(world), encoding="utf-8")
     world.cluster.on_node(node, "mkdir", "-p", DIRECTORY)
     world.cluster.copy(node, tmp_path / "prometheus.yaml", f"{DIRECTORY}/prometheus.yaml")
-    program = debian.unpacked("prometheus", print) / "usr" / "bin" / "prometheus"
-    world.cluster.copy(node, program, f"{DIRECTORY}/prometheus")
+    for program in ("prometheus", "promtool"):
+        path = debian.unpacked("prometheus", print) / "usr" / "bin" / program
+        world.cluster.copy(node, path, f"{DIRECTORY}/{program}")
     unit = ("systemd-run", "--unit=prometheus", "--collect", f"{DIRECTORY}/prometheus")
     settings = (
         f"--config.file={DIRECTORY}/prometheus.yaml",
@@ -41,9 +44,19 @@ def ask(world: World, tmp_path: Path) -> Iterator[Callable[[str], dict[str, Any]
         f"--web.listen-address=0.0.0.0:{PORT}",
     )
     world.cluster.on_node(node, *unit, *settings)
-    page = f"/api/v1/nodes/http:{node}:{PORT}/proxy"
-    wait_for(lambda: world.admin.get(f"{page}/-/ready").ok, SECONDS, "Prometheus to be ready")
-    yield lambda query: world.admin.get(f"{page}/api/v1/query", query=query).must()
+    # Not through the node's proxy, which leads to the kubelet's own pages only.
+    tool = (f"{DIRECTORY}/promtool", "query", "instant", "-o", "json", f"http://localhost:{PORT}")
+
+    def asked(query: str) -> dict[str, Any]:
+        return {"data": {"result": json.loads(world.cluster.on_node(node, *tool, query))}}
+
+    def ready() -> bool:
+        with contextlib.suppress(RigError):
+            return bool(asked("vector(1)"))
+        return False
+
+    wait_for(ready, SECONDS, "Prometheus to be ready")
+    yield asked
     world.cluster.on_node(node, "systemctl", "stop", "prometheus")
     world.cluster.on_node(node, "rm", "-r", DIRECTORY)
 

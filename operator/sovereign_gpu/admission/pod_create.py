@@ -202,7 +202,8 @@ _COUNTING: Final = (
     ),
     Validation(
         "gate",
-        _TENANT + "!variables.gpu || variables.gated",
+        # With a node's name it cannot be gated; `node-name` refuses that.
+        _TENANT + '!variables.gpu || variables.gated || object.spec.?nodeName.orValue("") != ""',
         '"a pod with GPUs and without the scheduling gate"',
         "the gate sovereign-gpu.io/quota, which sovereign-gpu-pod-patch adds",
     ),

@@ -333,6 +333,7 @@ class Controller:
                 "When the books were last compared with a fresh list; 0: not yet.",
                 {"all": self.audit.succeeded_at},
             ),
+            "tasks": ("Tasks of the event loop.", {"all": len(asyncio.all_tasks())}),
             "assumed_releases": (
                 "Releases decided that the watch does not show yet.",
                 {"pods": len(self.engine.assumed)},
