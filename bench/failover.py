@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench import audit, crash
 from rig import nodes, product, users
 from rig.client import wait_for
 from rig.control_plane import Rig
+from sovereign_gpu import names
 
 RESULTS = Path(__file__).parent / "results"
 _LEASE = 15
@@ -32,7 +34,7 @@ _PODS_A_SECOND = 10
 
 @dataclass(slots=True)
 class Pauses:
-    """Seconds from the end of a leader to the next accepted release."""
+    """Seconds from the signal to a leader to the first release of its successor."""
 
     killed: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
@@ -107,15 +109,12 @@ def _pause(
     end: Callable[[product.OperatorProcess], object],
 ) -> float:
     trail.skip()
-    _next(trail)
+    _, theirs = _next(trail)
     began = time.time()
-    # What a leader that ends in order still sends belongs to it.
-    ender = threading.Thread(target=end, args=(leader,))
-    ender.start()
-    ender.join()
-    ended = time.time()
-    last = max((when for when in _releases(trail) if when <= ended), default=began)
-    return round(_next(trail) - max(began, min(last, ended)), 2)
+    end(leader)
+    # What it had sent may still be answered.
+    when, _ = _next(trail, other_than=theirs)
+    return round(when - began, 2)
 
 
 def _upgrade(
@@ -123,26 +122,41 @@ def _upgrade(
 ) -> float:
     """Replace the standby, then the leader, as a rolling update does; return the longest pause."""
     trail.skip()
-    moments = [_next(trail)]
+    moments = [_next(trail)[0]]
     for process in (standby, leader):
         process.terminate()
         process.start(wait=False)
         process.wait_ready()
-    moments += [*_releases(trail), _next(trail)]
+    moments += [when for when, _ in [*_releases(trail), _next(trail)]]
     moments.sort()
     return round(max(b - a for a, b in itertools.pairwise(moments)), 2)
 
 
-def _releases(trail: audit.Trail) -> list[float]:
-    return [audit.seconds(event) for event in trail.events() if crash.is_release(event)]
+def _releases(trail: audit.Trail) -> list[tuple[float, str]]:
+    """Return when releases were accepted since the last look, and who signed them."""
+    return [
+        (audit.seconds(event), _signature(event))
+        for event in trail.events()
+        if crash.is_release(event)
+    ]
 
 
-def _next(trail: audit.Trail) -> float:
-    """Wait for the next accepted release and return when it was."""
-    found: list[float] = []
+def _signature(event: dict[str, Any]) -> str:
+    key = names.RELEASED_BY.replace("/", "~1")
+    for step in event["requestObject"]:
+        if step["path"] == f"/metadata/annotations/{key}":
+            return str(step["value"])
+        if step["path"] == "/metadata/annotations":
+            return str(step["value"][names.RELEASED_BY])
+    return ""
+
+
+def _next(trail: audit.Trail, other_than: str = "") -> tuple[float, str]:
+    """Wait for the next accepted release that somebody else signed."""
+    found: list[tuple[float, str]] = []
 
     def released() -> bool:
-        found.extend(_releases(trail))
+        found.extend(each for each in _releases(trail) if each[1] != other_than)
         return bool(found)
 
     wait_for(released, 60, "a release", 0.02)

@@ -164,6 +164,34 @@ def crash(found: Mapping[str, Any]) -> svg.Chart:
     )
 
 
+def failover(found: Mapping[str, Any]) -> svg.Chart:
+    """How long releases pause without their leader."""
+    ways = {"killed": "kill -9", "ended": "SIGTERM", "upgraded": "rolling update"}
+    return svg.Chart(
+        "Fail-over: seconds without a release",
+        "python -m bench.failover; lease of 15 s; bars 20, 3 and 20 s",
+        ("median", "longest"),
+        tuple(
+            (label, (statistics.median(found[way]), max(found[way]))) for way, label in ways.items()
+        ),
+        unit=" s",
+    )
+
+
+def pressure(rows: Rows) -> svg.Chart:
+    """What is asked of an API server that cannot keep up."""
+    return svg.Chart(
+        "Pressure: requests and releases a second; 20 pods a second come",
+        "python -m bench.pressure; storm: 7 of 10 refused (429); errors: 7 of 10 fail; slow: to 4 s",
+        ("requests", "releases"),
+        tuple(
+            (f"{row['at']} s {row['weather']}", (row["requests"], row["releases"]))
+            for row in rows
+            if row["at"] % 10 == 0
+        ),
+    )
+
+
 def drift(found: Mapping[str, Any]) -> svg.Chart:
     """How soon a relabelled node shows in the status."""
     return svg.Chart(
@@ -204,6 +232,8 @@ CHARTS: tuple[tuple[str, Callable[[Any], svg.Chart]], ...] = (
     ("drift.json", drift),
     ("cli-10000.json", commands),
     ("crash-2000.json", crash),
+    ("failover.json", failover),
+    ("pressure.json", pressure),
 )
 
 

@@ -111,12 +111,12 @@ def a_forged_requester(world: World) -> Response:
 
 
 # --- ways to a node --------------------------------------------------------------------------
-@attack("node-name")
+@attack("node-name", also="location-labels")
 def a_node_name_in_a_governed_namespace(world: World) -> Response:
     return world.create(world.tenant, GOVERNED, pod(nodeName=world.away))
 
 
-@attack("node-name")
+@attack("node-name", also="location-labels")
 def a_node_name_with_a_forged_mirror_annotation(world: World) -> Response:
     owner = {
         "apiVersion": "v1",
@@ -129,12 +129,12 @@ def a_node_name_with_a_forged_mirror_annotation(world: World) -> Response:
     return world.create(world.tenant, GOVERNED, pod(nodeName=world.home, metadata=metadata))
 
 
-@attack("node-name")
+@attack("node-name", also="location-labels")
 def a_node_name_by_the_administrator_in_a_governed_namespace(world: World) -> Response:
     return world.create(world.admin, GOVERNED, pod(nodeName=world.away))
 
 
-@attack("node-name")
+@attack("node-name-without-tenant")
 def a_node_name_without_a_tenant(world: World) -> Response:
     return world.create(world.tenant, FREE, pod(nodeName=world.home))
 
@@ -243,7 +243,7 @@ def a_pool_label_on_a_static_pod(world: World) -> Response:
     return world.create(world.kubelet, GOVERNED, pod(nodeName=world.home, metadata=metadata))
 
 
-@attack("node-name")
+@attack("node-name", also="location-labels")
 def a_node_name_by_somebody_named_like_a_kubelet(world: World) -> Response:
     return world.create(world.pretender, GOVERNED, pod(nodeName=world.home))
 

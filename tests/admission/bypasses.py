@@ -58,7 +58,7 @@ BYPASSES = (
         "`spec.nodeName` at creation",
         "Refused",
         "by anybody in a tenant's namespace; elsewhere only holders of `gpupools/bind` may",
-        ("node-name",),
+        ("node-name", "node-name-without-tenant"),
     ),
     Bypass(
         "A scheduler of one's own, or a direct `pods/binding`",

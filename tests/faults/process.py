@@ -84,9 +84,9 @@ class Process(Operator):
 
         def changed(collection: str, change: Change) -> None:
             kind = _KINDS.get(collection)
-            if kind is None or self.line.dead or self.resources_broken:
-                return
             body = change.after or change.before
+            if kind is None or body is None or self.line.dead or self.resources_broken:
+                return
             feed = controller.registry.put if change.after else controller.registry.remove
             loop.call_later(self._delay(), feed, kind, body)
 

@@ -73,7 +73,7 @@ class World:
         put = self.server.put
         for name, (country, region, count) in POOLS.items():
             place = {"country": country, "region": region}
-            spec = {"nodes": {"enrolment": "Labelled"}, "location": place}
+            spec: Json = {"nodes": {"enrolment": "Labelled"}, "location": place}
             put(f"{RESOURCES}/gpupools", name, resource("GpuPool", name, spec))
             for number in range(count):
                 self.nodes[f"{name}-{number}"] = _node(name, f"{name}-{number}", region)

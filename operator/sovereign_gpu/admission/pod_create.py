@@ -134,13 +134,19 @@ _ANYWHERE: Final = (
         ' + namespaceObject.metadata.name + ", which belongs to no tenant"',
         "GPUs only in namespaces that a TenantQuota names",
     ),
+    # First, and apart from the next: what a node's name brings with it would be refused as well.
     Validation(
         "node-name",
-        'variables.trusted || object.spec.?nodeName.orValue("") == ""',
+        'variables.trusted || !variables.governed || object.spec.?nodeName.orValue("") == ""',
         '"nodeName " + object.spec.?nodeName.orValue("")',
-        "leave nodeName empty and let kube-scheduler choose (outside tenants' namespaces, "
-        "holders of gpupools/bind may set it)",
-        unless="!variables.governed && variables.mayBind",
+        "leave nodeName empty and let kube-scheduler choose",
+    ),
+    Validation(
+        "node-name-without-tenant",
+        'variables.trusted || variables.governed || object.spec.?nodeName.orValue("") == ""',
+        '"nodeName " + object.spec.?nodeName.orValue("")',
+        "leave nodeName empty and let kube-scheduler choose, or hold update on gpupools/bind",
+        unless="variables.mayBind",
     ),
     Validation(
         "toleration",
@@ -202,8 +208,7 @@ _COUNTING: Final = (
     ),
     Validation(
         "gate",
-        # With a node's name it cannot be gated; `node-name` refuses that.
-        _TENANT + '!variables.gpu || variables.gated || object.spec.?nodeName.orValue("") != ""',
+        _TENANT + "!variables.gpu || variables.gated",
         '"a pod with GPUs and without the scheduling gate"',
         "the gate sovereign-gpu.io/quota, which sovereign-gpu-pod-patch adds",
     ),
@@ -244,9 +249,7 @@ _PLACE: Final = (
     ),
     Validation(
         "location-labels",
-        # Of a named node the API server has written them already; `node-name` refuses that.
-        _TENANT + 'object.spec.?nodeName.orValue("") != ""'
-        " || (!($REGION in variables.labels) && !($ZONE in variables.labels))",
+        _TENANT + "!($REGION in variables.labels) && !($ZONE in variables.labels)",
         '"topology.kubernetes.io labels on a new pod"',
         "none: the API server writes them when the pod is bound",
     ),
