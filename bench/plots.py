@@ -182,7 +182,7 @@ def pressure(rows: Rows) -> svg.Chart:
     """What is asked of an API server that cannot keep up."""
     return svg.Chart(
         "Pressure: requests and releases a second; 20 pods a second come",
-        "python -m bench.pressure; storm: 7 of 10 refused (429); errors: 7 of 10 fail; slow: to 4 s",
+        "python -m bench.pressure; storm: 7 of 10 refused (429), errors: 7 of 10 fail, slow: 4 s",
         ("requests", "releases"),
         tuple(
             (f"{row['at']} s {row['weather']}", (row["requests"], row["releases"]))

@@ -116,6 +116,11 @@ def a_node_name_in_a_governed_namespace(world: World) -> Response:
     return world.create(world.tenant, GOVERNED, pod(nodeName=world.away))
 
 
+@attack("node-name")
+def a_node_name_before_there_is_such_a_node(world: World) -> Response:
+    return world.create(world.tenant, GOVERNED, pod(nodeName="yet-to-come"))
+
+
 @attack("node-name", also="location-labels")
 def a_node_name_with_a_forged_mirror_annotation(world: World) -> Response:
     owner = {
