@@ -84,15 +84,23 @@ def measure(rig: Rig, rounds: int) -> Pauses:
                 (pauses.ended, product.OperatorProcess.terminate),
             ):
                 took.append(_pause(trail, leader, end))
-                standby.wait_leading()
-                leader, standby = standby, leader
-                standby.start(wait=False)
-                standby.wait_ready()
+                leader.start(wait=False)
+                leader, standby = _roles(leader, standby)
             pauses.upgraded.append(_upgrade(trail, leader, standby))
-            leader, standby = standby, leader
+            leader, standby = _roles(leader, standby)
     leader.terminate()
     standby.terminate()
     return pauses
+
+
+def _roles(
+    one: product.OperatorProcess, other: product.OperatorProcess
+) -> tuple[product.OperatorProcess, product.OperatorProcess]:
+    """Wait until one of two processes leads and the other stands by; return them in this order."""
+    for process in (one, other):
+        process.wait_ready()
+    wait_for(lambda: one.leads() != other.leads(), 60, "one of two to lead", 0.1)
+    return (one, other) if one.leads() else (other, one)
 
 
 def _operator(rig: Rig, number: int) -> product.OperatorProcess:

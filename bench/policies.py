@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from bench import burst
+from bench import audit, burst
 from rig import bulk, nodes, product, users
 from rig.control_plane import Rig
 from sovereign_gpu import names
@@ -22,6 +22,7 @@ ROUNDS = 3
 IN_FLIGHT = 8
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 SPACE = "/api/v1/namespaces/governed/pods"
+_SIGNATURE = "leader/1"
 
 
 def main() -> None:
@@ -35,7 +36,9 @@ def main() -> None:
             product.install(rig)
             govern(rig)
             for kind, requests in kinds(rig, node, gated=True):
-                _note(found, "with", kind, cost(rig, requests))
+                # The operator's own writes are judged by more rules than an administrator's.
+                user = audit.OPERATOR if kind == "release" else users.PLATFORM_ADMIN
+                _note(found, "with", kind, cost(rig, requests, user))
             rig.destroy()
     rows = {
         kind: {way: statistics.median(v) for way, v in ways.items()} for kind, ways in found.items()
@@ -71,6 +74,9 @@ def _gated() -> dict[str, Any]:
 
 def govern(rig: Rig) -> None:
     """Give the namespace a tenant, as the operator would."""
+    led = {"metadata": {"annotations": {names.LEADER: _SIGNATURE}}}
+    path = f"/api/v1/namespaces/{product.NAMESPACE}"
+    rig.client(users.PLATFORM_ADMIN).patch(path, led).must()
     body = {
         "metadata": {
             "labels": {names.TENANT_LABEL: "t"},
@@ -108,23 +114,24 @@ def kinds(rig: Rig, node: str, *, gated: bool) -> Iterator[tuple[str, list[bulk.
 def _release(uid: str, node: str) -> list[dict[str, Any]]:
     field = {"key": "metadata.name", "operator": "In", "values": [node]}
     terms = {"nodeSelectorTerms": [{"matchFields": [field]}]}
+    notes = {names.DECISION: "{}", names.RELEASED_BY: _SIGNATURE}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": terms}
     return [
         {"op": "test", "path": "/metadata/uid", "value": uid},
         {"op": "test", "path": "/spec/schedulingGates/0/name", "value": names.GATE},
         {"op": "remove", "path": "/spec/schedulingGates/0"},
         {"op": "add", "path": "/metadata/labels", "value": {names.POOL_LABEL: "p"}},
-        {"op": "add", "path": "/metadata/annotations", "value": {names.DECISION: "{}"}},
+        {"op": "add", "path": "/metadata/annotations", "value": notes},
         {"op": "add", "path": "/spec/affinity", "value": {"nodeAffinity": required}},
     ]
 
 
-def cost(rig: Rig, requests: list[bulk.Request]) -> float:
+def cost(rig: Rig, requests: list[bulk.Request], user: str = users.PLATFORM_ADMIN) -> float:
     """Return the API server's CPU milliseconds per request."""
     server = rig.pids()["kube-apiserver"]
-    bulk.send(rig, users.PLATFORM_ADMIN, requests[:WARM_UP], IN_FLIGHT)
+    bulk.send(rig, user, requests[:WARM_UP], IN_FLIGHT)
     before = burst.cpu(server)
-    bulk.send(rig, users.PLATFORM_ADMIN, requests, IN_FLIGHT)
+    bulk.send(rig, user, requests, IN_FLIGHT)
     return 1000 * (burst.cpu(server) - before) / len(requests)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 IN_FLIGHT = 32
 ATTEMPTS = 6
 TOO_MANY = 429
+_ACCOUNT = "system:serviceaccount:"
 
 Request = tuple[str, str, Any]
 """Method, path and body; a PATCH body that is a list is a JSON patch."""
@@ -56,7 +57,9 @@ async def _send(rig: Rig, user: str, requests: Iterable[Request], in_flight: int
     connector = aiohttp.TCPConnector(limit=in_flight, ssl=_context(rig, user))
     try:
         async with (
-            aiohttp.ClientSession(rig.url, connector=connector) as session,
+            aiohttp.ClientSession(
+                rig.url, connector=connector, headers=_headers(rig, user)
+            ) as session,
             asyncio.TaskGroup() as workers,
         ):
             for _ in range(in_flight):
@@ -96,8 +99,17 @@ def _message(text: str) -> str:
         return text
 
 
+def _headers(rig: Rig, user: str) -> dict[str, str]:
+    if not user.startswith(_ACCOUNT):
+        return {}
+    namespace, _, name = user.removeprefix(_ACCOUNT).partition(":")
+    return {"Authorization": f"Bearer {rig.service_account_token(namespace, name)}"}
+
+
 def _context(rig: Rig, user: str) -> ssl.SSLContext:
-    pair = rig.certificate(user)
     context = ssl.create_default_context(cafile=rig.ca_file)
+    if user.startswith(_ACCOUNT):
+        return context
+    pair = rig.certificate(user)
     context.load_cert_chain(pair.certificate, pair.key)
     return context

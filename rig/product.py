@@ -160,12 +160,11 @@ class OperatorProcess:
 
     def wait_leading(self, seconds: float = 60.0) -> None:
         """Wait until it decides."""
-        wait_for(
-            lambda: "sovereign_gpu_leader 1.0" in self._page("metrics").text,
-            seconds,
-            f"the operator to lead; see {self._log}",
-            0.1,
-        )
+        wait_for(self.leads, seconds, f"the operator to lead; see {self._log}", 0.1)
+
+    def leads(self) -> bool:
+        """Whether it decides."""
+        return "sovereign_gpu_leader 1.0" in self._page("metrics").text
 
     @property
     def read_api(self) -> str:
