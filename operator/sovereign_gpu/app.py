@@ -65,6 +65,8 @@ _STUCK_AFTER = 30.0
 """Seconds without a turn of the loop after which the process is not alive."""
 _SILENT_AFTER = 180.0
 """Seconds without a word from a watch after which the process is not ready."""
+_LEASE_FIRST = 2.0
+"""Seconds that reading the cluster waits for the first look at the lease."""
 _DRAIN = 20.0
 """Seconds that writes in flight have to end; below the chart's termination grace period."""
 
@@ -104,7 +106,7 @@ class Operator:
             self._api,
             settings.lease_namespace,
             signature=lambda: self._lease.token,
-            valid=lambda: self._lease.valid,
+            sure=self._lease.sure,
         )
         releaser = Releaser(
             api=self._api,
@@ -238,6 +240,10 @@ class Operator:
     async def _follow(self) -> None:
         """Know everything at any time, so that a standby decides soon after it becomes leader."""
         await self._role.leave()
+        # Lists that begin when the lease is ours already need not be made again.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEASE_FIRST):
+                await self._lease.tried.wait()
         async with asyncio.TaskGroup() as group:
             for informer in self._controller.informers:
                 group.create_task(informer.run())
@@ -252,16 +258,16 @@ class Operator:
 
     async def _lead(self) -> None:
         await self._lease.acquire()
-        self._leading = True
+        self._leading, since = True, time.monotonic()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._lease.hold())
-            group.create_task(self._decide())
+            group.create_task(self._decide(since))
 
-    async def _decide(self) -> None:
+    async def _decide(self, since: float) -> None:
         await self._fence.put()
         # What a predecessor was told last may not have reached our watches yet.
         await resources.read_surely(self._api, self._controller.registry)
-        await self._controller.lead()
+        await self._controller.lead(since)
         await self._role.take()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._fence.keep())

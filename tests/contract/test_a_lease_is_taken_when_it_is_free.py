@@ -86,24 +86,56 @@ class TestTaking:
             began = now()
             await mine.acquire()
             assert now() - began >= 15 + MARGIN
-            assert [method for method, _ in api.requests if method != "GET"] == ["POST"]
+            writes = [method for method, _ in api.requests if method != "GET"]
+            assert writes[0] == "POST"  # nobody else can make it meanwhile
+            assert set(writes[1:]) == {"PUT"}
             assert mine.valid
             assert mine.transitions == 1
 
         run(scene())
 
-    def test_absence_is_not_continuous_while_we_could_not_look(self) -> None:
+    def test_one_that_came_and_went_between_two_looks_is_outlasted(self) -> None:
+        async def scene() -> None:
+            api = MemoryApi()
+            first, second = lease(api, "first"), lease(api, "second")
+            holder = asyncio.create_task(first.acquire())
+            await holder
+            assert first.valid
+            api.stored = None  # deleted under its holder, who does not know
+            waiting = asyncio.create_task(second.acquire())
+            while not waiting.done():
+                await asyncio.sleep(0.1)
+                assert not (waiting.done() and first.valid)
+            assert second.valid
+
+        run(scene())
+
+    def test_one_that_is_deleted_while_it_is_outlasted_is_outlasted_anew(self) -> None:
         async def scene() -> None:
             api = MemoryApi()
             mine = lease(api)
             waiting = asyncio.create_task(mine.acquire())
-            await asyncio.sleep(10)
-            api.fault = lambda _: UncertainError("cut")  # somebody may create it now, and lose it
-            await asyncio.sleep(20)
-            api.fault = lambda _: None
+            await asyncio.sleep(12)
+            api.stored = None
             began = now()
             await waiting
             assert now() - began >= 15 + MARGIN
+            assert mine.valid
+
+        run(scene())
+
+    def test_one_that_cannot_be_renewed_while_it_is_outlasted_is_not_held(self) -> None:
+        async def scene() -> None:
+            api = MemoryApi()
+            mine = lease(api)
+            waiting = asyncio.create_task(mine.acquire())
+            await asyncio.sleep(1)
+            api.fault = lambda _: UncertainError("cut")
+            await asyncio.sleep(30)
+            assert not waiting.done()
+            api.fault = lambda _: None
+            await waiting
+            assert mine.valid
 
         run(scene())
 

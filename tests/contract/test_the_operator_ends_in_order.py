@@ -171,6 +171,8 @@ async def test_nothing_is_released_before_the_cluster_was_confirmed_under_the_le
         asked = [seen for seen in under if seen.path == path]
         assert asked
         assert all("resourceVersion" not in seen.query for seen in asked)
+    # Begun under the lease, one list is enough.
+    assert [len(fake.lists(path)) for path in (PODS.path, NODES.path, NAMESPACES.path)] == [1, 1, 1]
 
 
 async def test_a_standby_knows_everything_and_decides_nothing(

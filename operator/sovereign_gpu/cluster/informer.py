@@ -78,6 +78,8 @@ class Informer(Generic[T]):
         """Lists that `confirm` asked for, and those that were made since."""
         self._listed = asyncio.Event()
         """Set by each list."""
+        self._listed_from = float("-inf")
+        """Monotonic time at which the last complete list was begun."""
         self._response: aiohttp.ClientResponse | None = None
         self.name = kind.path.rsplit("/", 1)[-1]
         self.health = Health(unreadable=self._reader.unreadable)
@@ -116,12 +118,16 @@ class Informer(Generic[T]):
             await asyncio.sleep(jittered(pause))
             delay = self._backoff.next(delay)
 
-    async def confirm(self) -> None:
+    async def confirm(self, since: float = float("inf")) -> None:
         """Return when the store shows everything that was written before this was called.
 
-        The server is asked for its present version; a busy watch passes it within moments. A quiet
-        one would not hear of it for a minute, so then everything is listed again.
+        If it is enough to know what was written before `since` (monotonic time), a list that was
+        begun later has shown it. Otherwise the server is asked for its present version; a busy
+        watch passes it within moments. A quiet one would not hear of it for a minute, so then
+        everything is listed again.
         """
+        if self._listed_from >= since:
+            return
         while True:
             try:
                 wanted = await self._newest()
@@ -163,7 +169,7 @@ class Informer(Generic[T]):
 
     async def _list(self) -> None:
         """Replace the store by a current list (no resource version: read by quorum)."""
-        asked = self._asked
+        asked, began = self._asked, time.monotonic()
         items: dict[str, T] = {}
         unreadable: dict[str, str] = {}
         version = ""
@@ -179,7 +185,7 @@ class Informer(Generic[T]):
         for key, sentence in unreadable.items():
             self._reader.note(key, sentence)
         self.store.replace(items, keep=unreadable)
-        self._version = version
+        self._version, self._listed_from = version, began
         self.health.relists += 1
         self.health.synced.set()
         self._answered = asked

@@ -6,7 +6,8 @@ its whole duration on our own monotonic clock, so clocks need not agree. Unlike 
 - the taker waits a margin on top, in which late writes of the old holder run out;
 - the holder counts its time from when it *asked* for the renewal, and the writer asks `valid`
   before each request, so that a process that was stopped for a while cannot write on;
-- a lease that is not there is not free: somebody may have deleted it under its holder;
+- a lease that is not there is made at once, so that nobody else can, and held for its whole
+  duration before it counts: somebody may have deleted it under its holder;
 - the holder gives it back when it ends.
 """
 
@@ -45,12 +46,15 @@ class Lease:
     duration: float = 15.0
     """Seconds it holds without renewal; the holder stops writing after two thirds of it."""
     transitions: int = 0
+    tried: asyncio.Event = field(default_factory=asyncio.Event)
+    """It was looked at, with whatever result."""
     _valid_until: float = _NEVER
     _version: str | None = None
     """Resource version last seen; empty when there was no lease."""
     _seen_at: float = _NEVER
     """When that version was seen first."""
-    _looked_at: float = _NEVER
+    _counts_from: float = _NEVER
+    """Until then whoever held a lease that was deleted may not know that it is lost."""
     _theirs: float = 0.0
     """Duration that the last holder stated."""
     _object: dict[str, Any] = field(default_factory=dict)
@@ -63,6 +67,10 @@ class Lease:
     @property
     def valid(self) -> bool:
         """Whether we hold it now, on our own clock."""
+        return self._held and _now() >= self._counts_from
+
+    @property
+    def _held(self) -> bool:
         return _now() < self._valid_until
 
     async def acquire(self) -> None:
@@ -70,13 +78,35 @@ class Lease:
         while True:
             try:
                 if await self._try():
+                    await self._outlast()
                     log.info("holding lease %s/%s as %s", self.namespace, self.name, self.token)
                     return
             except ClusterError as error:
                 log.warning("lease %s/%s: %s", self.namespace, self.name, error)
+            finally:
+                self.tried.set()
             # One small read a second: what is given back is taken at once.
             pause = min(1.0, self.duration / 4)
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 – jitter
+
+    async def sure(self) -> bool:
+        """Renew it now; whether it is ours by the API server's word."""
+        try:
+            return await self._renew() and self.valid
+        except LeaseLostError:
+            return False
+
+    async def _outlast(self) -> None:
+        """Hold a lease that was made anew until it counts.
+
+        Raises:
+            LeaseLostError: it was taken or deleted, or could not be renewed meanwhile.
+        """
+        while (left := self._counts_from - _now()) > 0:
+            await asyncio.sleep(min(left, self.duration / 5))
+            await self._renew()
+            if not self._held:
+                raise LeaseLostError("the lease could not be renewed in time")
 
     async def hold(self) -> None:
         """Renew for ever.
@@ -110,14 +140,13 @@ class Lease:
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise
-            if _now() - self._looked_at > self.duration:
-                self._version = None  # it may have come and gone while we could not look
             self._remember({})
+            self._counts_from = _now() + max(self._theirs, self.duration) + MARGIN
         spec = self._object.get("spec") or {}
         holder = spec.get("holderIdentity")
         # The holder's own duration counts, also after the lease is gone: ours may be another.
         self._theirs = float(spec.get("leaseDurationSeconds") or self._theirs)
-        free = bool(self._object) and holder in (None, "", self.holder)
+        free = not self._object or holder in (None, "", self.holder)
         if not free and _now() - self._seen_at < max(self._theirs, self.duration) + MARGIN:
             return False
         ours = holder == self.holder  # taken by a write whose answer got lost
@@ -128,7 +157,7 @@ class Lease:
             if error.status == CONFLICT:
                 return False
             raise
-        return self.valid
+        return self._held
 
     async def _renew(self) -> bool:
         try:
@@ -174,7 +203,7 @@ class Lease:
         version = current["metadata"]["resourceVersion"] if current else ""
         if version != self._version:
             self._version, self._seen_at = version, _now()
-        self._object, self._looked_at = current, _now()
+        self._object = current
 
     def _spec(self, *, renewing: bool) -> dict[str, Any]:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

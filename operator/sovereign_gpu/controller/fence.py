@@ -1,7 +1,7 @@
 """Says in our own namespace which leader's releases count; `admission.fence` holds them to it.
 
 Written before the first release. What a replaced leader writes late is refused as a conflict: each
-write names the version of the namespace that was read while the lease was certainly ours.
+write names the version of the namespace that was read before the API server confirmed our lease.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from sovereign_gpu import names
@@ -32,8 +32,8 @@ class Fence:
     namespace: str
     signature: Callable[[], str]
     """What releases are signed with: the lease's token."""
-    valid: Callable[[], bool]
-    """Whether the lease is ours."""
+    sure: Callable[[], Awaitable[bool]]
+    """Asks the API server whether the lease is ours."""
     _doubted: asyncio.Event = field(default_factory=asyncio.Event)
 
     @staticmethod
@@ -69,7 +69,9 @@ class Fence:
         signature = self.signature()
         if found.get("annotations", {}).get(names.LEADER) == signature:
             return True
-        if not self.valid():  # asked after reading: whoever came later has changed the version
+        # Asked after reading: whoever took the lease since will have changed the version. Our own
+        # clock is not enough: the lease may have been deleted under us, and made by another.
+        if not await self.sure():
             return False
         body = patches.metadata(annotations={names.LEADER: signature})
         body["metadata"]["resourceVersion"] = found["resourceVersion"]

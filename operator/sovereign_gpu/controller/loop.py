@@ -115,10 +115,14 @@ class Controller:
             with contextlib.suppress(asyncio.CancelledError):
                 await reporting
 
-    async def lead(self) -> None:
-        """Let the decisions begin, once the stores show all that was written until now."""
+    async def lead(self, since: float) -> None:
+        """Let the decisions begin, once the stores show all that was written until then.
+
+        Args:
+            since: monotonic time from which on nobody else decides.
+        """
         await self._read_once()
-        await asyncio.gather(*(informer.confirm() for informer in self.informers))
+        await asyncio.gather(*(informer.confirm(since) for informer in self.informers))
         self._confirmed.set()
         self.wake.set()
 
