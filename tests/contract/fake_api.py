@@ -15,6 +15,7 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -253,7 +254,8 @@ class FakeApi:
         meta = {"resourceVersion": str(at)}
         if start + limit < len(items):
             meta["continue"] = f"{start + limit}@{at}"
-        return web.json_response({"metadata": meta, "items": items[start : start + limit]})
+        page = {"metadata": meta, "items": items[start : start + limit]}
+        return web.json_response(page, dumps=partial(json.dumps, separators=(",", ":")))
 
     def _at(self, collection: str, version: int) -> list[Json]:
         """Return the objects as they were at a version, as etcd does for continued lists."""

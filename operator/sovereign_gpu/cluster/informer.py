@@ -173,11 +173,12 @@ class Informer(Generic[T]):
         items: dict[str, T] = {}
         unreadable: dict[str, str] = {}
         version = ""
-        async for page in pages(self._api, self._kind, self._reader):
-            self._touch()
-            items.update(page.items)
-            unreadable.update(page.unreadable)
-            version = page.version
+        async with contextlib.aclosing(pages(self._api, self._kind, self._reader)) as listed:
+            async for page in listed:
+                self._touch()
+                items.update(page.items)
+                unreadable.update(page.unreadable)
+                version = page.version
         if not version:
             raise UncertainError("the list has no resource version")
         for key in self._reader.unreadable.keys() - unreadable.keys():

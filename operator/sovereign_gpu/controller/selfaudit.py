@@ -8,6 +8,7 @@ moves on while it is read.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -99,9 +100,10 @@ class SelfAudit:
         # Only the few facts of each pod are kept: a second copy of the cluster would cost memory.
         found: dict[str, Facts] = {}
         version = 0
-        async for page in pages(self.api, PODS, Reader(PODS)):
-            found.update((uid, recount.facts(pod)) for uid, pod in page.items.items())
-            version = int(page.version)
+        async with contextlib.aclosing(pages(self.api, PODS, Reader(PODS))) as listed:
+            async for page in listed:
+                found.update((uid, recount.facts(pod)) for uid, pod in page.items.items())
+                version = int(page.version)
         return found, version
 
     def _differences(self, listed: dict[str, Facts]) -> dict[str, Difference]:
