@@ -66,7 +66,7 @@ _STUCK_AFTER = 30.0
 _SILENT_AFTER = 180.0
 """Seconds without a word from a watch after which the process is not ready."""
 _LEASE_FIRST = 2.0
-"""Seconds that reading the cluster waits for the first look at the lease."""
+"""Seconds that reading the cluster waits for the lease, if that is free, and the fence."""
 _DRAIN = 20.0
 """Seconds that writes in flight have to end; below the chart's termination grace period."""
 
@@ -240,10 +240,12 @@ class Operator:
     async def _follow(self) -> None:
         """Know everything at any time, so that a standby decides soon after it becomes leader."""
         await self._role.leave()
-        # Lists that begin when the lease is ours already need not be made again.
+        # Lists that begin when nobody else can release any more need not be made again.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LEASE_FIRST):
                 await self._lease.tried.wait()
+                if self._lease.valid:
+                    await self._fence.written.wait()
         async with asyncio.TaskGroup() as group:
             for informer in self._controller.informers:
                 group.create_task(informer.run())
@@ -258,13 +260,14 @@ class Operator:
 
     async def _lead(self) -> None:
         await self._lease.acquire()
-        self._leading, since = True, time.monotonic()
+        self._leading = True
         async with asyncio.TaskGroup() as group:
             group.create_task(self._lease.hold())
-            group.create_task(self._decide(since))
+            group.create_task(self._decide())
 
-    async def _decide(self, since: float) -> None:
+    async def _decide(self) -> None:
         await self._fence.put()
+        since = time.monotonic()
         # What a predecessor was told last may not have reached our watches yet.
         await resources.read_surely(self._api, self._controller.registry)
         await self._controller.lead(since)

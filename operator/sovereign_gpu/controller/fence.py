@@ -34,6 +34,8 @@ class Fence:
     """What releases are signed with: the lease's token."""
     sure: Callable[[], Awaitable[bool]]
     """Asks the API server whether the lease is ours."""
+    written: asyncio.Event = field(default_factory=asyncio.Event)
+    """Releases with our signature count, and no others."""
     _doubted: asyncio.Event = field(default_factory=asyncio.Event)
 
     @staticmethod
@@ -58,6 +60,7 @@ class Fence:
         while True:
             try:
                 if await self._try():
+                    self.written.set()
                     return
             except (ClusterError, ValueError, KeyError) as error:
                 log.warning("writing %s on %s: %s", names.LEADER, self.namespace, error)
