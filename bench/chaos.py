@@ -198,7 +198,9 @@ class Stage:
     def _one_fault(self, told: Told) -> None:
         name, fault = self._chance.choice(self._faults())
         told.faults.append(name)
-        fault()
+        # What is to be killed may be dead already.
+        with contextlib.suppress(RigError, KeyError, ProcessLookupError):
+            fault()
         pause = time.monotonic() + self._chance.uniform(0.5, 4.0)
         while time.monotonic() < pause:
             self._keep_up()
@@ -256,7 +258,7 @@ class Stage:
         space = next(iter(crash.spaces(self._plan)))
         for number in range(30):
             for path, body in _nonsense(number, space):
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, RigError):
                     self._admin.request("POST", path, body)
 
     def _vanish(self) -> None:
@@ -271,7 +273,7 @@ class Stage:
 
     def _insist(self, method: str, path: str, body: Any) -> None:
         def done() -> bool:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, RigError):
                 answer = self._admin.request(method, path, body)
                 return answer.ok or answer.status in {404, 409}
             return False
@@ -298,7 +300,7 @@ class Stage:
         self._restore()
 
     def _answers(self) -> bool:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RigError):
             return self._admin.get("/readyz").ok
         return False
 
@@ -307,7 +309,7 @@ class Stage:
 
         def applied() -> bool:
             self._keep_up()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, RigError):
                 return all(self._admin.apply(body).ok for body in self._wanted())
             return False
 
@@ -323,7 +325,7 @@ _KINDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 def _created(admin: Client, path: str, body: dict[str, Any]) -> bool:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RigError):
         answer = admin.create(path, body)
         return answer.ok or answer.status == 409  # noqa: PLR2004
     return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -76,6 +77,28 @@ def listeners(pid: int) -> list[str]:
             if fields[3] == "0A" and fields[9] in inodes:
                 found.append(fields[1].split(":")[0])
     return found
+
+
+@pytest.mark.parametrize("daemon", ["etcd", "kube-apiserver", "kwok"])
+def test_a_daemon_that_was_killed_is_started_anew(second: Rig, daemon: str) -> None:
+    before = second.pids()
+    os.kill(before[daemon], signal.SIGKILL)
+    wait_for(lambda: daemon not in second.pids(), SECONDS, f"{daemon} to be gone")
+    second.revive()
+    wait_for(lambda: daemon in second.pids(), SECONDS, f"{daemon} to be back")
+    after = second.pids()
+    assert after[daemon] != before[daemon]
+    assert {k: v for k, v in after.items() if k != daemon} == {
+        k: v for k, v in before.items() if k != daemon
+    }
+    admin = second.client(PLATFORM_ADMIN)
+
+    def answers() -> bool:
+        with contextlib.suppress(RigError):
+            return admin.get("/readyz").ok
+        return False
+
+    wait_for(answers, SECONDS, "the API server to answer")
 
 
 def test_objects_survive_down_and_up_but_not_reset_and_kubeconfigs_stay_valid(
