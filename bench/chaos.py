@@ -273,6 +273,7 @@ class Stage:
 
     def _insist(self, method: str, path: str, body: Any) -> None:
         def done() -> bool:
+            self._keep_up()
             with contextlib.suppress(OSError, RigError):
                 answer = self._admin.request(method, path, body)
                 return answer.ok or answer.status in {404, 409}
