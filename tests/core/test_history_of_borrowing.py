@@ -89,3 +89,15 @@ def test_capacity_follows_nodes_and_pools() -> None:
     capacity.put("n1", "", Resources())
     capacity.put("n2", "", Resources())
     assert (capacity.of, capacity.total) == ({}, Resources())
+
+
+def test_who_takes_over_goes_on_from_what_was_stored() -> None:
+    stored = replace(ACME, history=(250_000, HOUR))
+    made = engine(node(), tenants=(ACME,))
+    made.history.half_life = HOUR
+    made.advance(0.0)
+    # The leader writes it into the status, which does not count as news while it stands by.
+    made.tenants = {"acme": stored, "bolt": tenant("bolt")}
+    made.resume()
+    assert made.history.millionths("acme") == 250_000
+    assert made.history.millionths("bolt") == 0

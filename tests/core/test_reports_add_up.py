@@ -11,7 +11,7 @@ from sovereign_gpu import names
 from sovereign_gpu.core import report
 from sovereign_gpu.core.drift import Judge
 from sovereign_gpu.core.engine import Engine
-from sovereign_gpu.core.model import Namespace, Pool, Reason, Requirement, Resources, Share
+from sovereign_gpu.core.model import Namespace, Owner, Pool, Reason, Requirement, Resources, Share
 from tests.core.build import REGION, engine, munich, node, plan, pod, policy, put, tenant
 from tests.core.driver import Drive
 
@@ -257,3 +257,17 @@ def test_reports_agree_with_the_objects_at_any_moment(seed: int) -> None:
             charges = [c for c in made.ledger.charges.values() if c.pool == name]
             assert found.counted + found.foreign == sum(c.demand.gpus for c in charges)
             assert 0 <= found.free <= found.allocatable <= found.capacity
+
+
+def test_static_pods_with_gpus_or_in_a_namespace_of_a_tenant_are_named() -> None:
+    made = busy()
+    kubelet = Owner("v1", "Node", "n1", "n1-uid")
+    put(
+        made,
+        pod(1, "kube-system", gates=(), node="n1", owner=kubelet, name="miner"),
+        pod(0, "acme-train", gates=(), node="n1", owner=kubelet, name="listener"),
+        pod(0, "kube-system", gates=(), node="n1", owner=kubelet, name="proxy"),
+        pod(1, "kube-system", gates=(), node="elsewhere", owner=kubelet, name="away"),
+    )
+    found = report.pools(made)["munich"].static
+    assert sorted(found) == ["acme-train/listener", "kube-system/miner"]
