@@ -60,3 +60,21 @@ def by_verb(events: list[dict[str, Any]], user: str) -> Counter[str]:
         for event in events
         if event["user"]["username"] == user and event["verb"] != "watch"
     )
+
+
+def lifts_gate(event: dict[str, Any]) -> bool:
+    """Whether an audit event is a patch that lifts a gate, whatever its answer was."""
+    body = event.get("requestObject")
+    return (
+        what(event) == "patch pods"
+        and isinstance(body, list)
+        and any(
+            step["op"] == "remove" and step["path"].startswith("/spec/schedulingGates")
+            for step in body
+        )
+    )
+
+
+def is_release(event: dict[str, Any]) -> bool:
+    """Whether an audit event is a patch that lifted a gate and was answered with success."""
+    return lifts_gate(event) and succeeded(event)

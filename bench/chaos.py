@@ -163,7 +163,7 @@ class Stage:
     ) -> None:
         crash.settle(recorder, plan, self._keep_up)
         outcome = crash.Outcome(plan.pods, 0)
-        releases = [event for event in trail.events() if crash.lifts_gate(event)]
+        releases = [event for event in trail.events() if audit.lifts_gate(event)]
         crash.judge(self._rig, plan, recorder, releases, outcome)
         told.violations += outcome.faults
         told.releases = sum(row.released for row in outcome.rows)

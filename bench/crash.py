@@ -131,7 +131,7 @@ def run(rig: Rig, plan: Plan) -> Outcome:
             sender.join()
             settle(recorder, plan, partial(_revive, operator, outcome))
             outcome.seconds = round(time.monotonic() - began, 1)
-            releases += [event for event in trail.events() if lifts_gate(event)]
+            releases += [event for event in trail.events() if audit.lifts_gate(event)]
             judge(rig, plan, recorder, releases, outcome)
     return outcome
 
@@ -176,7 +176,7 @@ def _torment(
         while _answered(releases) - before < wanted:
             if time.monotonic() > deadline:
                 raise RigError(f"no {wanted} releases within {_PATIENCE:.0f} s")
-            releases += [event for event in trail.events() if lifts_gate(event)]
+            releases += [event for event in trail.events() if audit.lifts_gate(event)]
             _revive(operator, outcome)
             time.sleep(0.02)
         outcome.kills_while_standing_by += wanted == 0
@@ -295,24 +295,6 @@ def _compare(
 
 def _target(event: dict[str, Any]) -> str:
     return f"{event['objectRef']['namespace']}/{event['objectRef']['name']}"
-
-
-def lifts_gate(event: dict[str, Any]) -> bool:
-    """Whether an audit event is a patch that lifts a gate, whatever its answer was."""
-    body = event.get("requestObject")
-    return (
-        audit.what(event) == "patch pods"
-        and isinstance(body, list)
-        and any(
-            step["op"] == "remove" and step["path"].startswith("/spec/schedulingGates")
-            for step in body
-        )
-    )
-
-
-def is_release(event: dict[str, Any]) -> bool:
-    """Whether an audit event is a patch that lifted a gate and was answered with success."""
-    return lifts_gate(event) and audit.succeeded(event)
 
 
 # --- objects ----------------------------------------------------------------------------------

@@ -145,7 +145,7 @@ def _releases(trail: audit.Trail) -> list[tuple[float, str]]:
     return [
         (audit.seconds(event), _signature(event))
         for event in trail.events()
-        if crash.is_release(event)
+        if audit.is_release(event)
     ]
 
 

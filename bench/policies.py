@@ -6,6 +6,7 @@ with no other work, and reads its CPU time from the kernel: with no policy, and 
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 from collections.abc import Iterator
@@ -27,8 +28,11 @@ _SIGNATURE = "leader/1"
 
 def main() -> None:
     """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    rounds = parser.parse_args().rounds
     found: dict[str, dict[str, list[float]]] = {}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         with Rig("policies", kwok=False) as rig:
             node = prepare(rig)
             for kind, requests in kinds(rig, node, gated=False):

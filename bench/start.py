@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import audit, burst, crash
+from bench import audit, burst
 from rig import product, users
 from rig.client import wait_for
 from rig.control_plane import Rig
@@ -90,7 +90,7 @@ def _start(rig: Rig, bound: int, number: int) -> Start:
     moments: list[float] = []
 
     def released() -> bool:
-        moments.extend(audit.seconds(e) for e in trail.events() if crash.is_release(e))
+        moments.extend(audit.seconds(e) for e in trail.events() if audit.is_release(e))
         return bool(moments)
 
     wait_for(released, 120, "the first release", 0.05)

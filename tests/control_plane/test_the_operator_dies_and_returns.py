@@ -101,7 +101,7 @@ def test_writes_in_flight_are_finished_and_nothing_is_begun_at_the_end(
 
     def has_begun() -> bool:
         events.extend(trail.events())
-        return any(crash.is_release(event) for event in events)
+        return any(audit.is_release(event) for event in events)
 
     wait_for(has_begun, 20, "the first release", 0.02)
     assert operator.terminate() == 0
@@ -114,7 +114,7 @@ def test_writes_in_flight_are_finished_and_nothing_is_begun_at_the_end(
     found = site.admin.get(tenant.pods).must()["items"]
     released = [each for each in found if not is_gated(each)]
     assert 1 <= len(released) <= 16
-    assert len(released) == sum(crash.is_release(event) for event in patches)
+    assert len(released) == sum(audit.is_release(event) for event in patches)
 
     start()
     _free(site, tenant, 16)
@@ -139,7 +139,7 @@ def test_after_a_crash_the_next_waits_for_the_lease_and_carries_on(
     second.wait_leading()
     _free(site, tenant, 5)
 
-    releases = [event for event in trail.events() if crash.is_release(event)]
+    releases = [event for event in trail.events() if audit.is_release(event)]
     by_second = [each for each in releases if _signature(each) > left["leaseTransitions"]]
     assert (len(releases), len(by_second)) == (5, 1)
     last_renewal = datetime.fromisoformat(left["renewTime"]).timestamp()

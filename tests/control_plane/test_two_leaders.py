@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench import audit, crash
+from bench import audit
 from rig.client import wait_for
 from rig.product import NAME, NAMESPACE
 from sovereign_gpu import names
@@ -95,7 +95,7 @@ def test_a_stale_leader_releases_nothing(
         lease = site.admin.get(LEASE).must()["spec"]
     assert first.ended() == 1
     assert first.said("the lease is lost")
-    releases = [event for event in trail.events() if crash.is_release(event)]
+    releases = [event for event in trail.events() if audit.is_release(event)]
     holders = [_holder(event) for event in releases if event["responseStatus"]["code"] == 200]
     assert len(holders) == 20
     assert holders[4:] == [lease["holderIdentity"]] * 16

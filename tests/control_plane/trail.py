@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench import audit, crash
+from bench import audit
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -35,5 +35,5 @@ def forbidden(rig: Rig, fenced: Collection[str] = ()) -> list[str]:
         if event["user"]["username"] == audit.OPERATOR
         and not event["userAgent"].startswith("python-requests/")
         and event.get("responseStatus", {}).get("code") == 403
-        and not (crash.lifts_gate(event) and event["objectRef"]["namespace"] in fenced)
+        and not (audit.lifts_gate(event) and event["objectRef"]["namespace"] in fenced)
     ]

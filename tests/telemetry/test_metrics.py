@@ -26,7 +26,8 @@ from sovereign_gpu.core.model import (
     Share,
     Tenant,
 )
-from sovereign_gpu.telemetry.metrics import GpuClock, Metrics
+from sovereign_gpu.telemetry.gpuclock import GpuClock
+from sovereign_gpu.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric

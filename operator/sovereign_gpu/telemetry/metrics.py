@@ -10,7 +10,6 @@ import time
 from collections import Counter as Counts
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
@@ -25,12 +24,11 @@ from sovereign_gpu.core.fairshare import MILLION
 from sovereign_gpu.core.ledger import FOREIGN
 from sovereign_gpu.core.model import Release
 from sovereign_gpu.core.state import State
+from sovereign_gpu.telemetry.gpuclock import GpuClock
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 PREFIX = "sovereign_gpu_"
-_TICK = 1.0
-"""Seconds between looks at who holds what; starts and ends are each seen late by half of it."""
 _WAIT_BUCKETS = (1, 2.5, *(5.0 * 2**i for i in range(14)))
 _POOL_GAUGES = {
     "pool_capacity_gpus": ("capacity", "GPUs that the nodes of the pool have, healthy or not."),
@@ -114,31 +112,6 @@ class UnboundFacts(Protocol):
 
     def add_to(self, reports: dict[str, report.TenantReport]) -> None:
         """Add them to what their tenants wait for."""
-
-
-@dataclass(slots=True)
-class GpuClock:
-    """Integrates charged GPUs over time: (tenant, model) -> GPU-seconds of bound pods."""
-
-    seconds: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
-    _held: dict[tuple[str, str], int] = field(default_factory=dict)
-    _at: float | None = None
-
-    def is_due(self, now: float) -> bool:
-        """Whether the last tick is long enough ago."""
-        return self._at is None or now - self._at >= _TICK
-
-    def tick(self, now: float, held: dict[tuple[str, str], int]) -> None:
-        """Charge the time since the last tick at what was held then; remember what is held now.
-
-        Args:
-            now: monotonic seconds.
-            held: GPUs of bound pods per (tenant, model).
-        """
-        if self._at is not None:
-            for key, gpus in self._held.items():
-                self.seconds[key] += gpus * (now - self._at)
-        self._at, self._held = now, held
 
 
 class Metrics(Collector):
