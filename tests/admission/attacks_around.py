@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rig.client import STRATEGIC_PATCH
 from sovereign_gpu import names
 from tests.admission.attacks import attack
-from tests.admission.attacks_leave import as_from, device_claim, network_policy_of_operator
+from tests.admission.attacks_devices import device_claim
+from tests.admission.attacks_leave import as_from, network_policy_of_operator
 from tests.admission.world import (
     FREE,
     GOVERNED,

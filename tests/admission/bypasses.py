@@ -16,6 +16,7 @@ from tests.admission import (
     attacks_around,
     attacks_change,
     attacks_create,
+    attacks_devices,
     attacks_leave,
     attacks_place,
     attacks_warned,
@@ -25,6 +26,7 @@ from tests.admission.attacks import ATTACKS
 assert attacks_around
 assert attacks_change
 assert attacks_create
+assert attacks_devices
 assert attacks_leave
 assert attacks_place
 assert attacks_warned

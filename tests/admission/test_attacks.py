@@ -8,6 +8,7 @@ from tests.admission import (
     attacks_around,
     attacks_change,
     attacks_create,
+    attacks_devices,
     attacks_leave,
     attacks_place,
     attacks_warned,
@@ -18,6 +19,7 @@ from tests.admission.world import World
 assert attacks_around
 assert attacks_change
 assert attacks_create
+assert attacks_devices
 assert attacks_leave
 assert attacks_place
 assert attacks_warned
