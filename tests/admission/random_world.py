@@ -7,6 +7,7 @@ must never be, whatever was asked.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -53,10 +54,15 @@ class Arena:
     """Protected marks of nodes and namespaces as they were at the start."""
     released: set[str] = field(default_factory=set)
     """GPU pods without a gate that somebody with the right let go, by uid."""
+    marked: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By uid, our marks on pods that the operator wrote."""
 
     def __post_init__(self) -> None:
         self.marks = self.protected()
         self.released = {each["metadata"]["uid"] for each in self._ungated()}
+        for space in CONFINED:
+            for each in self.world.admin.items(pods_path(space)):
+                self.marked[each["metadata"]["uid"]] = _own_marks(each["metadata"])
 
     # --- acting -----------------------------------------------------------------------------
     def act(self, ops: Iterable[Op]) -> list[int]:
@@ -101,7 +107,9 @@ class Arena:
         path = f"{pods_path(op.space)}/{op.name}" + (f"/{op.part}" if op.part else "")
         answer = client.patch(path, self._filled(op.body))
         if op.who == "operator" and answer.ok:
-            self.released.add(answer.body["metadata"]["uid"])
+            meta = answer.body["metadata"]
+            self.released.add(meta["uid"])
+            self.marked[meta["uid"]] |= _own_marks(meta)
         return answer
 
     def _patch_node(self, client: Client, op: Op) -> Response:
@@ -196,10 +204,9 @@ class Arena:
                 found.append(f"{_name(body)} is bound to {node} in {labels}")
             elif not _is_mirror(body) and labels.get(RESIDENCY_LABEL) != names.NODE_ALLOWED:
                 found.append(f"{_name(body)} is bound to {node}, which no policy allows")
-        own = [*meta.get("labels", {}), *meta.get("annotations", {})]
-        strange = [key for key in own if key.startswith(OWN_MARKS) and key != names.REQUESTED_BY]
-        if strange and meta["uid"] not in self.released:
-            found.append(f"{_name(body)} carries {strange}")
+        strange = _own_marks(meta) - self.marked[meta["uid"]]
+        if strange:
+            found.append(f"{_name(body)} carries {sorted(strange)}")
         if meta["namespace"] == STRICT:
             images = [each["image"] for each in spec["containers"] + spec.get("initContainers", [])]
             if any(not image.startswith("registry.invalid/") for image in images):
@@ -281,3 +288,9 @@ def _gpus(body: Any) -> bool:
     return bool(spec.get("resourceClaims")) or any(
         "nvidia.com/" in k for lim in limits for k in lim
     )
+
+
+def _own_marks(meta: dict[str, Any]) -> set[str]:
+    """Return the keys that only the operator writes."""
+    own = (*meta.get("labels", {}), *meta.get("annotations", {}))
+    return {key for key in own if key.startswith(OWN_MARKS) and key != names.REQUESTED_BY}
